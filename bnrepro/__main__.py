@@ -1,0 +1,3 @@
+from bnrepro.cli import main
+
+main()

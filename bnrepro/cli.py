@@ -1,0 +1,189 @@
+"""The command line: `bnrepro VERB`. Torch, Hydra, pandas and matplotlib are imported only where a verb needs them."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections import Counter
+from pathlib import Path
+
+from bnrepro import paths, records, validate
+
+DEFAULTS = {"scale": "quick", "out": "outputs"}
+
+EXAMPLES = {
+    "list": "bnrepro list",
+    "run": "bnrepro run experiment=sigmoid_gradients scale=laptop data.root=DIR model.width=50,100 dry_run=true",
+    "reproduce": "bnrepro reproduce scale=quick",
+    "draw": "bnrepro draw sigmoid_gradients scale=laptop",
+    "report": "bnrepro report scale=laptop",
+    "status": "bnrepro status lr_sweep",
+    "data": "bnrepro data mnist data.root=DIR",
+    "publish": "bnrepro publish sigmoid_gradients scale=laptop",
+}
+
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = _parser()
+    options, rest = parser.parse_known_args(arguments)
+    try:
+        code = options.verb([*options.words, *rest])
+    except (validate.ConfigError, records.RecordError) as error:
+        print(error, file=sys.stderr)
+        code = 2
+    except KeyboardInterrupt:
+        print("interrupted; the same command continues", file=sys.stderr)
+        code = 130
+    sys.exit(code)
+
+
+def list_experiments(words: list[str]) -> int:
+    """the experiments: name, source, runs, cost and state"""
+    from bnrepro import report
+
+    _, options = _split(words)
+    for name in paths.experiments():
+        facts = report.about(name)
+        scale = facts["scales"].get(options["scale"]) or {}
+        print(f"{name:20} {_state(name, options):22} {scale.get('cost', ''):32} {facts['source']}")
+    return 0
+
+
+def run(words: list[str]) -> int:
+    """plan the grid of an experiment and run what is missing; any field can be overridden or swept"""
+    from bnrepro import compose
+
+    if not any(word.startswith("experiment=") for word in words):
+        choices = ", ".join(paths.experiments())
+        raise validate.ConfigError("experiment", None, f"must be one of {choices}")
+    return compose.run(words)
+
+
+def reproduce(words: list[str]) -> int:
+    """run, draw and report; all experiments if none is named"""
+    names, options = _split(words, overrides=True)
+    given = [word for word in words if "=" in word]
+    codes = [run([f"experiment={name}", *given]) for name in names or paths.experiments()]
+    return max([report(words), *codes])
+
+
+def draw(words: list[str]) -> int:
+    """draw figures and judge claims from saved tables; --committed redraws results/"""
+    from bnrepro import report
+
+    committed = "--committed" in words
+    names, options = _split([word for word in words if word != "--committed"], overrides=True)
+    for name in names or paths.experiments():
+        home = paths.RESULTS / name if committed else _home(name, options)
+        if not committed and (home / "plan.json").exists():
+            report.collect(home)
+        elif not (home / "runs.csv").exists():
+            raise records.RecordError(f"{home}: no runs of {name}; start them: bnrepro run experiment={name}")
+        print(report.show(name, report.draw(name, home)))
+        print(f"  figure: {home / 'figure.png'}\n")
+    return 0
+
+
+def report(words: list[str]) -> int:
+    """draw what has runs and put figures and claims on one page"""
+    from bnrepro import report as page
+
+    names, options = _split(words, overrides=True)
+    names = names or [name for name in paths.experiments() if (_home(name, options) / "plan.json").exists()]
+    if not names:
+        raise records.RecordError(f"{Path(options['out']) / options['scale']}: no runs; start them: bnrepro reproduce")
+    draw([*names, f"scale={options['scale']}", f"out={options['out']}"])
+    target = Path(options["out"]) / options["scale"] / "report.md"
+    page.write(names, [_home(name, options) for name in names], target)
+    print(f"page: {target}")
+    return 0
+
+
+def status(words: list[str]) -> int:
+    """every run with its status, step, time and directory"""
+    from bnrepro import execute
+
+    names, options = _split(words)
+    for name in names or paths.experiments():
+        home = _home(name, options)
+        plan = records.read_json(home / "plan.json")
+        if plan is None:
+            print(f"{name}: no runs in {home}")
+            continue
+        for run_name in plan["runs"]:
+            directory = home / "runs" / run_name
+            note = records.read_json(directory / "status.json") or {}
+            state = execute.status(directory)
+            print(f"{state:12} step {note.get('step', 0):>7} {note.get('seconds', 0):8.1f} s  {directory}")
+    return 0
+
+
+def data(words: list[str]) -> int:
+    """fetch or verify a dataset and say where it lies"""
+    from bnrepro import config, datasets
+    from bnrepro.config import flat
+
+    names, options = _split(words, overrides=True)
+    for name in names or ["mnist5k"]:
+        if name not in paths.choices("data"):
+            raise validate.ConfigError("data", name, validate.one_of(name, paths.choices("data")))
+        fields = {key.removeprefix("data."): value for key, value in options.items() if key.startswith("data.")}
+        chosen = {"kind": name, "name": name, **fields}
+        known = set(flat(vars(config.Data())))
+        for key in chosen.keys() - known:
+            raise validate.ConfigError(f"data.{key}", chosen[key], "no such field" + validate.nearest(key, known))
+        print(datasets.describe(config.Data(**chosen)))
+    return 0
+
+
+def publish(words: list[str]) -> int:
+    """copy tables and figures of clean runs from OUT/SCALE/NAME to results/NAME"""
+    from bnrepro import publish as publishing
+
+    names, options = _split(words)
+    if not names:
+        raise validate.ConfigError("publish", "", "name the experiments to publish")
+    for name in names:
+        publishing.publish(name, _home(name, options))
+        print(f"published {paths.RESULTS / name}")
+    return 0
+
+
+def _state(name: str, options: dict[str, str]) -> str:
+    home = _home(name, options)
+    plan = records.read_json(home / "plan.json")
+    if plan is None:
+        return "no runs"
+    notes = [records.read_json(home / "runs" / run_name / "status.json") or {} for run_name in plan["runs"]]
+    counts = Counter(note.get("status", "pending") for note in notes)
+    return ", ".join(f"{count} {state}" for state, count in counts.items())
+
+
+def _home(name: str, options: dict[str, str]) -> Path:
+    if name not in paths.experiments():
+        raise validate.ConfigError("experiment", name, validate.one_of(name, paths.experiments()))
+    return Path(options["out"]) / options["scale"] / name
+
+
+def _split(words: list[str], overrides: bool = False) -> tuple[list[str], dict[str, str]]:
+    """Names, and key=value options; other keys than scale and out are errors unless they are overrides of a run."""
+    names = [word for word in words if "=" not in word]
+    options = DEFAULTS | dict(word.split("=", 1) for word in words if "=" in word)
+    for key in options.keys() - DEFAULTS.keys():
+        if not overrides:
+            raise validate.ConfigError(key, options[key], validate.one_of(key, DEFAULTS))
+    if options["scale"] not in paths.choices("scale"):
+        raise validate.ConfigError("scale", options["scale"], validate.one_of(options["scale"], paths.choices("scale")))
+    return names, options
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="bnrepro", description="Reproduce the figures of the Batch Normalization literature.")
+    verbs = parser.add_subparsers(metavar="VERB", required=True)
+    functions = (list_experiments, run, reproduce, draw, report, status, data, publish)
+    for function in functions:
+        name = function.__name__.split("_")[0]
+        verb = verbs.add_parser(name, help=function.__doc__, description=function.__doc__, epilog=f"example: {EXAMPLES[name]}")
+        verb.add_argument("words", nargs="*", metavar="NAME or key=value")
+        verb.set_defaults(verb=function)
+    return parser

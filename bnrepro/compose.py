@@ -1,0 +1,81 @@
+"""The door to Hydra: check what the user typed, let Hydra compose and launch, and turn its errors into one line."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import sys
+from pathlib import Path
+
+from bnrepro import config, paths, validate
+
+# Fields of a sweep rather than of a run: they live in conf/config.yaml.
+SWEEP_FIELDS = ("out", "jobs", "dry_run", "retry_failed", "fail_fast", "cifar")
+GROUPS = ("data", "model", "optim", "schedule", "scale", "experiment")
+
+
+def run(overrides: list[str]) -> int:
+    """Plan and run one sweep; returns the exit code. Raises ConfigError for what cannot be run."""
+    arguments = [argument for argument in overrides if argument not in ("-m", "--multirun")]
+    for argument in arguments:
+        check_override(argument)
+    return _hydra(["--multirun", *arguments])
+
+
+def check_override(argument: str) -> None:
+    """Raise ConfigError for an unknown key or group choice, with the nearest known name."""
+    if argument.startswith(("-", "hydra.", "hydra/", "+hydra.", "++hydra.")):
+        return
+    name, equals, value = argument.lstrip("+~").partition("=")
+    known = [*validate.known_fields(), *SWEEP_FIELDS, *GROUPS]
+    if not equals:
+        raise validate.ConfigError(name, "", "write it as key=value" + validate.nearest(name, known))
+    if name in GROUPS or name == "cifar":
+        allowed = paths.experiments() if name == "experiment" else paths.choices("data" if name == "cifar" else name)
+        for word in value.split(","):
+            if word.strip("\"' ") not in allowed:
+                raise validate.ConfigError(name, word, validate.one_of(word, allowed))
+    elif name not in known:
+        raise validate.ConfigError(name, value, "no such field" + validate.nearest(name, known))
+
+
+def job(cfg) -> None:
+    """What an engine other than the local one calls, on whatever machine: one frozen run."""
+    from bnrepro import execute
+
+    execute.execute(Path(cfg.run_dir))
+
+
+def _hydra(arguments: list[str]) -> int:
+    import hydra
+    from hydra.errors import HydraException
+    from omegaconf.errors import OmegaConfBaseException
+
+    _store_defaults()
+    typed, sys.argv = sys.argv, ["bnrepro run", *arguments]
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # errors come to us as exceptions instead of being printed
+    try:
+        hydra.main(version_base="1.3", config_path=str(paths.CONF), config_name="config")(job)()
+    except SystemExit as done:  # hydra.main returns nothing, so the sweeper leaves with its exit code
+        return int(done.code or 0)
+    except (HydraException, OmegaConfBaseException) as error:
+        reason = " ".join(str(error.__cause__ or error).split())
+        raise validate.ConfigError("run", " ".join(arguments[1:]), reason) from None
+    finally:
+        sys.argv = typed
+    return 0
+
+
+def _store_defaults() -> None:
+    """The dataclasses are the only place of defaults; the YAML files say what differs from them."""
+    from hydra.core.config_store import ConfigStore
+
+    store = ConfigStore.instance()
+    base = {spec.name: spec.default for spec in dataclasses.fields(config.Config) if spec.name in ("seed", "device", "threads")}
+    base |= {"train": dataclasses.asdict(config.Train()), "probes": dataclasses.asdict(config.Probes())}
+    store.store(name="_base", node=base, provider="bnrepro")
+    for group, cls in (("data", config.Data), ("schedule", config.Schedule)):
+        store.store(group=group, name=f"_{group}", node=dataclasses.asdict(cls()), provider="bnrepro")
+    for group, kinds in config.KINDS.items():
+        for kind, cls in kinds.items():
+            store.store(group=group, name=f"_{kind}", node=dataclasses.asdict(cls()), provider="bnrepro")

@@ -1,0 +1,157 @@
+"""The only module that knows the tables: their columns, how they are written, read and checked."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+VERSION = 1
+
+COLUMNS = {
+    "metrics": ["run", "step", "epoch", "split", "metric", "value"],
+    "layers": ["run", "step", "depth", "layer", "statistic", "value"],
+    "runs": ["run", "experiment", "scale", "seed", "status", "last_step", "seconds", "device", "precision"]
+    + ["data", "data_sha256", "parameters", "commit", "dirty"],  # then one column per varied key
+    "figure": ["panel", "series", "x", "y", "low", "high", "n"],
+    "claims": ["claim", "source", "statement", "paper", "ours", "low", "high", "n", "rule", "verdict"],
+}
+
+# The first three are results: they appear in figures and counts, and are never run again.
+RESULTS = ("completed", "diverged", "stalled")
+STATUSES = (*RESULTS, "failed", "interrupted", "running", "pending")
+
+
+class RecordError(ValueError):
+    """A table that cannot be read: the message names the file, the line and what is wrong."""
+
+
+class Table:
+    """Append-only CSV with a fixed header and one writer; every call to `write` leaves complete rows on the disk."""
+
+    def __init__(self, path: Path, table: str, run: str, size: int = 0):
+        """Open the table of one run; rows beyond `size` bytes (written after the checkpoint) are cut off."""
+        self.run, self.columns = run, COLUMNS[table]
+        self._file = open(path, "a+b")  # noqa: SIM115 (lives as long as the run)
+        self._file.truncate(size)
+        if size == 0:
+            self._append([self.columns])
+
+    def write(self, rows: Iterable[Sequence[object]]) -> None:
+        """Append rows given without the run's name; None becomes an empty cell, nan and inf are written as such."""
+        self._append([self.run, *(_cell(value) for value in row)] for row in rows)
+
+    def size(self) -> int:
+        return self._file.seek(0, os.SEEK_END)
+
+    def close(self) -> None:
+        self._file.close()
+
+    def _append(self, rows: Iterable[Sequence[object]]) -> None:
+        text = "".join(",".join(map(str, row)) + "\n" for row in rows)
+        if text:
+            self._file.write(text.encode())
+            self._file.flush()
+
+
+@dataclass
+class Tables:
+    """What the runs of one experiment wrote; metrics and layers carry the varied keys and the seed of their run."""
+
+    runs: pd.DataFrame
+    metrics: pd.DataFrame
+    layers: pd.DataFrame
+
+    @property
+    def scale(self) -> str:
+        return self.runs["scale"].iloc[0]
+
+
+def load(directory: Path) -> Tables:
+    """runs.csv, metrics.csv and layers.csv of one experiment. Raises RecordError, naming file and line."""
+    runs = read(directory / "runs.csv", "runs")
+    if runs.empty:
+        raise RecordError(f"{directory / 'runs.csv'}: no run in it")
+    settings = runs[["run", "seed", "status", *varied(runs)]]
+    joined = [read(directory / f"{table}.csv", table).merge(settings, on="run") for table in ("metrics", "layers")]
+    return Tables(runs, *joined)
+
+
+def varied(runs: pd.DataFrame) -> list[str]:
+    """The varied keys: the columns of runs.csv after the fixed ones."""
+    return [column for column in runs.columns if column not in COLUMNS["runs"]]
+
+
+def read(path: Path, table: str) -> pd.DataFrame:
+    """One table, checked line by line, so that a file cut in mid-row is reported rather than read as missing values."""
+    import pandas as pd
+
+    _check(path, table)
+    frame = pd.read_csv(path, keep_default_na=False, na_values={name: [""] for name in ("value", "x", "y", "low", "high")})
+    if "value" in frame:
+        frame["value"] = frame["value"].astype(float)
+    return frame
+
+
+def write_frame(frame: pd.DataFrame, path: Path, table: str) -> None:
+    """Write a whole table beside its place and rename it; the fixed columns come first, in order."""
+    fixed = COLUMNS[table]
+    extra = [column for column in frame.columns if column not in fixed]
+    if extra and table != "runs":
+        raise RecordError(f"{path}: unknown columns {', '.join(map(str, extra))}")
+    write_text(frame[fixed + extra].to_csv(index=False, lineterminator="\n"), path)
+
+
+def write_text(text: str, path: Path) -> None:
+    """Replace a file in one piece: a reader sees the old one or the new one, and a kill leaves the old one."""
+    beside = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    beside.write_text(text)
+    os.replace(beside, path)
+
+
+def write_json(values: dict, path: Path) -> None:
+    write_text(json.dumps(values, indent=1) + "\n", path)
+
+
+def read_json(path: Path) -> dict | None:
+    """The content, or None where there is no such file. Raises RecordError for half a file."""
+    try:
+        return json.loads(path.read_text())
+    except FileNotFoundError:
+        return None
+    except ValueError as error:
+        raise RecordError(f"{path}: {error}") from None
+
+
+def _check(path: Path, table: str) -> None:
+    try:
+        with open(path, newline="") as file:
+            text = file.read()
+    except FileNotFoundError:
+        raise RecordError(f"{path}: not there") from None
+    reader = csv.reader(text.splitlines())
+    header = next(reader, [])
+    fixed = COLUMNS[table]
+    if header[: len(fixed)] != fixed or (len(header) > len(fixed) and table != "runs"):
+        raise RecordError(f"{path}, line 1: the header must be {','.join(fixed)}")
+    for row in reader:
+        if len(row) != len(header):
+            raise RecordError(f"{path}, line {reader.line_num}: {len(row)} of {len(header)} columns, the file was cut")
+    if not text.endswith("\n"):
+        raise RecordError(f"{path}, line {reader.line_num}: the line has no end, the file was cut")
+
+
+def _cell(value: object) -> object:
+    if value is None:
+        return ""
+    if isinstance(value, float):
+        return repr(value) if math.isfinite(value) else str(value)
+    return value

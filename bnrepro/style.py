@@ -1,0 +1,48 @@
+"""How figures look: the same arm has the same colour and marker in every one of them."""
+
+from __future__ import annotations
+
+import zlib
+
+# Okabe & Ito (2008): distinguishable with all common forms of colour blindness.
+ORANGE, SKY, GREEN, YELLOW, BLUE, VERMILLION, PURPLE, BLACK = (
+    "#E69F00", "#56B4E9", "#009E73", "#F0E442", "#0072B2", "#D55E00", "#CC79A7", "#000000",
+)  # fmt: skip
+
+ARMS = {
+    "none": {"color": VERMILLION, "marker": "o", "label": "no norm"},
+    "batch": {"color": BLUE, "marker": "s", "label": "BN"},
+    "batch_manual": {"color": SKY, "marker": "D", "label": "BN, from the equations"},
+    "source": {"color": BLACK, "marker": "x", "linestyle": "none", "label": "source"},
+    "theory": {"color": BLACK, "marker": "", "linestyle": "--", "label": "theory"},
+}
+OTHERS = ((GREEN, "^"), (ORANGE, "v"), (PURPLE, "P"), (SKY, "D"), (YELLOW, "*"))
+
+STATUS_MARKS = {"diverged": "X", "stalled": "1"}
+
+WIDTH = 7.0  # inches: the text width of a page
+RC = {
+    "font.size": 8, "axes.titlesize": 8.5, "axes.labelsize": 8, "legend.fontsize": 7, "xtick.labelsize": 7,
+    "ytick.labelsize": 7, "lines.linewidth": 1.2, "lines.markersize": 3.5, "axes.spines.top": False,
+    "axes.spines.right": False, "axes.grid": True, "grid.alpha": 0.25, "legend.frameon": False,
+    "figure.constrained_layout.use": True, "svg.hashsalt": "bnrepro", "savefig.dpi": 150, "figure.dpi": 100,
+}  # fmt: skip
+
+
+def arm(series: str) -> dict[str, object]:
+    """Colour, marker and line of a series, from its arm: the text before the first comma ("batch, width 200")."""
+    name = series.split(",")[0].strip()
+    if name in ARMS:
+        known = {key: value for key, value in ARMS[name].items() if key != "label"}
+        return {"linestyle": "-", **known}
+    color, marker = OTHERS[zlib.crc32(name.encode()) % len(OTHERS)]
+    return {"color": color, "marker": marker, "linestyle": "-"}
+
+
+def label(series: str, n: int | None = None, **lost: int) -> str:
+    """What the legend says: the arm's name, the rest of the series, n, and how many runs diverged or stalled."""
+    name, comma, rest = series.partition(",")
+    text = str(ARMS.get(name, {}).get("label", name)) + comma + rest
+    counts = [f"n={n}"] if n is not None else []
+    counts += [f"{count} {status}" for status, count in lost.items() if count]
+    return f"{text} ({', '.join(counts)})" if counts else text

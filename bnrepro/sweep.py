@@ -1,0 +1,122 @@
+"""One sweep: check what its runs need, hand the missing ones to a launcher, and tell what became of all of them."""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import signal
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from bnrepro import execute, plan, records
+from bnrepro.config import Config
+from bnrepro.validate import ConfigError
+
+
+def run(planned: plan.Plan, command: str, launch: Callable[[list[plan.Job]], None]) -> int:
+    """Do what is missing. Returns the exit code: 0 when every run has a result, 1 otherwise.
+
+    Raises ConfigError before the first step for a dataset, a device or a directory that cannot be used.
+    """
+    if planned.settings["dry_run"]:
+        for job in planned.jobs:
+            print(f"{execute.status(job.directory) if job.directory.exists() else 'pending':12} {job.directory}")
+        print(f"{len(planned.jobs)} runs, nothing started")
+        return 0
+    plan.freeze(planned, command)
+    states = {job.name: execute.status(job.directory) for job in planned.jobs}
+    settled = (*records.RESULTS, *(() if planned.settings["retry_failed"] else ("failed",)))
+    missing = [job for job in planned.jobs if states[job.name] not in settled]
+    print(f"{len(planned.jobs)} runs in {planned.home}, {len(missing)} to do", flush=True)
+    if missing:
+        preflight([job.config for job in missing])
+        launch(missing)
+    return summary(planned)
+
+
+def summary(planned: plan.Plan) -> int:
+    """Print every run that has no result, and the counts."""
+    found = [execute.status(job.directory) for job in planned.jobs]
+    for job, state in zip(planned.jobs, found, strict=True):
+        if state != "completed":
+            reason = (records.read_json(job.directory / "status.json") or {}).get("reason", "")
+            print(f"{state:12} {job.name}  {reason}")
+    print(", ".join(f"{count} {state}" for state, count in Counter(found).items()))
+    return 0 if all(state in records.RESULTS for state in found) else 1
+
+
+def fork_server() -> multiprocessing.context.ForkServerContext:
+    """Processes that start in milliseconds because their server has imported torch, once for the whole command."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["bnrepro.execute", "bnrepro.train", "bnrepro.warm"])
+    return context
+
+
+def work(directory: Path) -> None:
+    """What a process of the local launcher does. A Ctrl-C of the terminal reaches the launcher, which passes it on."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    execute.execute(directory)
+
+
+@contextlib.contextmanager
+def reporter(directories: list[Path]) -> Iterator[Callable[[Path], str]]:
+    """A progress bar in a terminal, a line for each finished run otherwise."""
+    from tqdm import tqdm
+
+    total = len(directories)
+    with tqdm(total=total, unit="run", disable=None) as bar:
+
+        def report(directory: Path) -> str:
+            note = records.read_json(directory / "status.json") or {}
+            state = execute.status(directory)
+            bar.update()
+            report.done += 1
+            line = f"[{report.done:>{len(str(total))}}/{total}] {state:11} {note.get('seconds', 0):6.1f} s  {directory.name}"
+            tqdm.write(line, file=sys.stdout)
+            sys.stdout.flush()
+            if state == "failed":
+                tqdm.write(f"{'':14}{note.get('reason', '')}; see {directory / 'log.txt'}", file=sys.stdout)
+            return state
+
+        report.done = 0
+        yield report
+
+
+def preflight(configs: list[Config]) -> None:
+    """Load every dataset once and check the device, in a process that has torch, before the first run starts."""
+    context = fork_server()
+    receiver, sender = context.Pipe(duplex=False)
+    process = context.Process(target=_check, args=(configs, sender))
+    process.start()
+    sender.close()
+    try:
+        problem = receiver.recv()
+    except EOFError:
+        problem = ConfigError("data.kind", configs[0].data.kind, "the process that reads it died; is there enough memory?")
+    process.join()
+    if problem:
+        raise problem
+
+
+def _check(configs: list[Config], sender) -> None:
+    from bnrepro import data, train
+
+    distinct = {repr((config.data, config.device)): config for config in configs}
+    try:
+        for config in distinct.values():
+            device = train.device_of(config)
+            _check_device(config.device, device)
+            loaded = data.load(config.data, "cpu")
+            data.Batches(loaded, config.data, config.seed)
+        sender.send(None)
+    except ConfigError as error:
+        sender.send(error)
+
+
+def _check_device(name: str, device) -> None:
+    import torch
+
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise ConfigError("device", name, f"this machine has {torch.cuda.device_count()} CUDA devices; use device=cpu")

@@ -1,0 +1,203 @@
+"""The training of one run: one loop, with a seam after backward where probes look at the gradients."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from bnrepro import data, models, norms, optim, probes
+from bnrepro.config import Config
+from bnrepro.records import Table
+from bnrepro.streams import stream
+
+
+class Interrupted(Exception):
+    """The run was asked to stop; its checkpoint is on the disk."""
+
+
+@dataclass
+class Outcome:
+    status: str
+    step: int
+    reason: str = ""
+    last_finite_loss: float | None = None
+
+
+@dataclass
+class Progress:
+    """What a continued run needs besides model and optimizer; random streams are functions of seed and step."""
+
+    step: int = 0
+    first_loss: float | None = None
+    last_loss: float | None = None
+    best_accuracy: float = 0.0
+    loss_sum: float = 0.0
+    correct: int = 0
+    seen: int = 0
+    sizes: dict[str, int] = field(default_factory=dict)
+
+
+def device_of(config: Config) -> torch.device:
+    name = config.device
+    return torch.device(("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name)
+
+
+def length(config: Config, steps_per_epoch: int) -> int:
+    """Optimizer steps of the whole run."""
+    return config.train.steps or max(1, round(config.train.epochs * steps_per_epoch))
+
+
+class Run:
+    """One run in its directory: metrics.csv, layers.csv and a checkpoint are written there as it goes."""
+
+    def __init__(self, config: Config, directory: Path, dataset: data.Dataset | None = None):
+        self.config, self.directory = config, directory
+        self.device = device_of(config)
+        self.dataset = dataset or data.load(config.data, self.device)
+        layout = torch.channels_last if config.train.channels_last else torch.contiguous_format
+        model = models.build(config.model, self.dataset.shape, self.dataset.classes, config.seed)
+        self.model = model.to(self.device, memory_format=layout)
+        self.optimizer = optim.make(config.optim, self.model.parameters())
+        self.batches = data.Batches(self.dataset, config.data, config.seed)
+        self.steps = length(config, self.batches.steps_per_epoch)
+        self.eval_every = max(1, round(config.train.eval_every * self.batches.steps_per_epoch))
+        self.cadence = probes.Cadence(config.probes, self.steps)
+        self.recorder = probes.Recorder(models.layers(self.model), config.probes.statistics, self.cadence)
+        self.progress = Progress()
+
+    def train(self, stop: Callable[[], bool] = lambda: False, tick: Callable[[int], None] = lambda step: None) -> Outcome:
+        """Train to the end, from the checkpoint if there is one. `stop` is asked after every step, `tick` told of it.
+
+        Raises Interrupted after saving a checkpoint when `stop` answers true.
+        """
+        torch.manual_seed(stream(self.config.seed, "dropout").initial_seed())
+        self._open()
+        saved = time.monotonic()
+        for step in range(self.progress.step + 1, self.steps + 1):
+            images, labels = self.batches(step)
+            optim.set_rate(self.optimizer, self._rate(step))
+            self.recorder.before_forward(step)
+            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.train.precision == "bf16"):
+                logits = self.model(images)
+                loss = F.cross_entropy(logits, labels)
+            self.optimizer.zero_grad()
+            loss.backward()
+            if outcome := self._after_backward(step, loss.item(), logits, labels):
+                return outcome
+            self.optimizer.step()
+            if step % self.eval_every == 0 or step == self.steps:
+                self._evaluate(step)
+            self.progress.step = step
+            tick(step)
+            stopping = stop() and step < self.steps
+            if stopping or time.monotonic() - saved > self.config.train.checkpoint_seconds:
+                self._save()
+                saved = time.monotonic()
+            if stopping:
+                raise Interrupted(f"at step {step} of {self.steps}")
+        return self._outcome()
+
+    def close(self) -> None:
+        self.metrics.close()
+        self.layers.close()
+
+    def _after_backward(self, step: int, loss: float, logits: torch.Tensor, labels: torch.Tensor) -> Outcome | None:
+        """Record this step's batch and layers; an outcome if the loss says that the run has diverged."""
+        now = self.progress
+        correct = int((logits.argmax(1) == labels).sum())
+        self.layers.write(self.recorder.after_backward(step))
+        finite = abs(loss) < float("inf")
+        now.first_loss = loss if now.first_loss is None else now.first_loss
+        diverged = not finite or loss > self.config.train.diverged_above * now.first_loss
+        if step in self.cadence or diverged:
+            self._write(step, "batch", loss=loss, accuracy=correct / len(labels))
+        if diverged:
+            reason = f"loss {loss:g}" if not finite else f"loss {loss:g} above the bound on {now.first_loss:g}"
+            return Outcome("diverged", step, reason, now.last_loss)
+        now.last_loss = loss
+        now.loss_sum += loss * len(labels)
+        now.correct += correct
+        now.seen += len(labels)
+        return None
+
+    def _evaluate(self, step: int) -> None:
+        """Write the mean of the training batches since the last evaluation, and the held-out splits after this step."""
+        now = self.progress
+        accuracy = now.correct / now.seen
+        self._write(step, "train", loss=now.loss_sum / now.seen, accuracy=accuracy)
+        now.best_accuracy = max(now.best_accuracy, accuracy)
+        now.loss_sum, now.correct, now.seen = 0.0, 0, 0
+        for split in ("valid", "test"):
+            self._write(step, split, **self._score(split))
+        if count := self.config.train.population_batches:
+            first = step - step % self.batches.steps_per_epoch
+            with norms.population_statistics(self.model, (self.batches(first + k)[0] for k in range(1, count + 1))):
+                self._write(step, "test_population", **self._score("test"))
+
+    @torch.inference_mode()
+    def _score(self, split: str) -> dict[str, float]:
+        images_of = getattr(self.dataset, split)
+        if len(images_of) == 0:
+            return {}
+        training = self.model.training
+        self.model.eval()
+        loss, correct = 0.0, 0
+        for images, labels in data.evaluation_batches(images_of, self.dataset):
+            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.train.precision == "bf16"):
+                logits = self.model(images)
+            loss += F.cross_entropy(logits.float(), labels, reduction="sum").item()
+            correct += int((logits.argmax(1) == labels).sum())
+        self.model.train(training)
+        return {"loss": loss / len(images_of), "accuracy": correct / len(images_of)}
+
+    def _write(self, step: int, split: str, **values: float) -> None:
+        epoch = step / self.batches.steps_per_epoch
+        self.metrics.write((step, round(epoch, 4), split, name, value) for name, value in values.items())
+
+    def _rate(self, step: int) -> float:
+        return optim.rate(self.config.optim.lr, self.config.schedule, step, self.steps, self.batches.steps_per_epoch)
+
+    def _outcome(self) -> Outcome:
+        bound = self.config.train.stalled_below
+        if bound is not None and self.progress.best_accuracy < bound / self.dataset.classes:
+            reason = f"training accuracy never above {self.progress.best_accuracy:.3f}"
+            return Outcome("stalled", self.steps, reason, self.progress.last_loss)
+        return Outcome("completed", self.steps, "", self.progress.last_loss)
+
+    def _open(self) -> None:
+        """Open the tables, cut back to the checkpoint where there is one, so that no row is missing or doubled."""
+        checkpoint = self.directory / "checkpoint.pt"
+        if checkpoint.exists():
+            state = torch.load(checkpoint, map_location=self.device, weights_only=True)
+            self.model.load_state_dict(state["model"])
+            self.optimizer.load_state_dict(state["optimizer"])
+            self.progress = Progress(**state["progress"])
+            torch.set_rng_state(state["dropout"].cpu())
+        sizes, name = self.progress.sizes, self.directory.name
+        self.metrics = Table(self.directory / "metrics.csv", "metrics", name, sizes.get("metrics", 0))
+        self.layers = Table(self.directory / "layers.csv", "layers", name, sizes.get("layers", 0))
+
+    def _save(self) -> None:
+        """Write the checkpoint beside its place and rename it: a kill in between leaves the older one."""
+        self.progress.sizes = {"metrics": self.metrics.size(), "layers": self.layers.size()}
+        state = {
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "progress": vars(self.progress),
+            "dropout": torch.get_rng_state(),
+        }
+        beside = self.directory / "checkpoint.pt.tmp"
+        torch.save(state, beside)
+        os.replace(beside, self.directory / "checkpoint.pt")
+
+
+def parameter_count(model: nn.Module) -> int:
+    """Learned scalars, gamma and beta included where they are learned."""
+    return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)

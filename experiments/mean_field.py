@@ -1,0 +1,123 @@
+"""Growth of the squared gradient norm per layer at initialisation, beside mean field theory.
+
+For every random net the rate is the slope of log ||dL/dW_l||_F^2 against depth, over the middle layers: the first ones
+are left out because the batch's correlations have not settled there, the last because the gradient's have not.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from bnrepro import stats, style
+from bnrepro.claims import Claim
+
+SOURCE = "Yang et al. 2019, Theorems 7 to 9"
+LARGE_BATCH = 256
+SKIP_FIRST, SKIP_LAST = 6, 4  # layers outside of the fit
+
+# Finite-batch rates for ReLU, derived from Theorem 8; the limit is pi/(pi-1).
+RELU = {8: 1.788, 16: 1.590, 32: 1.522, 64: 1.493, 128: 1.480, 256: 1.473}
+
+
+def large_batch(activation):
+    """E[phi'(z)^2] / Var(phi(z)) for z ~ N(0, 1), by Gauss-Hermite quadrature; agrees with Theorem 8 where both apply."""
+    if activation == "relu":
+        return np.pi / (np.pi - 1)  # the kink makes quadrature slow; the closed form is exact
+    z, weight = np.polynomial.hermite_e.hermegauss(120)
+    weight = weight / weight.sum()
+    sigmoid = 1 / (1 + np.exp(-z))
+    value, slope = {
+        "linear": (z, np.ones_like(z)),
+        "tanh": (np.tanh(z), 1 - np.tanh(z) ** 2),
+        "sigmoid": (sigmoid, sigmoid * (1 - sigmoid)),
+    }[activation]
+    return float((weight @ slope**2) / (weight @ value**2 - (weight @ value) ** 2))
+
+
+def theory(activation, batch):
+    """The rate at one batch size where a formula is known, else the large-batch value."""
+    if activation == "linear":
+        return (batch - 2) / (batch - 3)
+    return RELU.get(batch) if activation == "relu" else large_batch(activation)
+
+
+def data(tables):
+    """Panels: rate against batch size for each activation, and the gradient of each layer at the largest batch."""
+    rows = []
+    for (activation, batch), rates in _rates(tables).groupby(["activation", "batch"]):
+        rate = stats.mean(rates["rate"])
+        rows.append(("rate", activation, batch, rate.value, rate.low, rate.high, rate.n))
+        if (expected := theory(activation, batch)) is not None:
+            rows.append(("rate", f"theory, {activation}", batch, expected, np.nan, np.nan, 0))
+    squared = _squared(tables)
+    largest = squared[squared["batch"] == min(squared["batch"].max(), LARGE_BATCH)]
+    for activation, group in largest.groupby("activation"):
+        relative = group["value"] / group.groupby("run")["value"].transform("last")
+        for depth, values in relative.groupby(group["depth"]):
+            spread = stats.geometric_mean(values)
+            rows.append(("growth", activation, depth, spread.value, spread.low, spread.high, spread.n))
+    return pd.DataFrame(rows, columns=["panel", "series", "x", "y", "low", "high", "n"])
+
+
+def draw(data, fig):
+    left, right = fig.subplots(1, 2)
+    for axis, (panel, points) in zip((left, right), data.groupby("panel", sort=False), strict=True):
+        for series, line in points.groupby("series", sort=False):
+            if series.startswith("theory"):
+                label = "theory" if series.endswith("linear") else None
+                axis.plot(line.x, line.y, **style.arm(series), label=label)
+            else:
+                axis.plot(line.x, line.y, **style.arm(series), label=style.label(series, int(line.n.max())))
+                axis.fill_between(line.x, line.low, line.high, color=style.arm(series)["color"], alpha=0.2, linewidth=0)
+        axis.legend()
+    left.set(xscale="log", xlabel="batch size", ylabel="growth of squared gradient per layer")
+    left.set(title="rate at initialisation, mean and 95% interval over nets", xticks=sorted(data[data.panel == "rate"].x.unique()))
+    left.xaxis.set_major_formatter("{x:g}")
+    left.xaxis.set_minor_formatter("")
+    right.set(yscale="log", xlabel="layer (1: at the input)", ylabel="squared gradient norm, relative to the output layer")
+    right.set_title(f"at batch {LARGE_BATCH}")
+
+
+def claims(tables):
+    rates = _rates(tables)
+    width = int(tables.runs["model.width"].iloc[0]) if "model.width" in tables.runs else None
+    because = "1 % of the theory, which is for infinite width" + (f"; here width {width}" if width else "")
+    found = []
+    for batch in (32, 64, 128, 256):
+        measured = rates[(rates["activation"] == "relu") & (rates["batch"] == batch)]["rate"]
+        if len(measured):
+            found.append(_claim("relu", batch, RELU[batch], measured, "derived from Theorem 8", because))
+    for activation, paper in (("linear", 1.0), ("tanh", 1.178), ("sigmoid", 1.034)):
+        measured = rates[(rates["activation"] == activation) & (rates["batch"] == LARGE_BATCH)]["rate"]
+        found.append(_claim(activation, LARGE_BATCH, paper, measured, "derived large-batch value", because))
+    every = rates[rates["batch"] == LARGE_BATCH].pivot_table(index="seed", columns="activation", values="rate")
+    least = every.drop(columns="linear", errors="ignore").min(axis=1) - every["linear"]
+    found.append(
+        Claim("linear_is_least", SOURCE, "linear layers have the smallest rate of all (next smallest minus linear)",
+              "above 0 (stated theorem)", stats.mean(least), least=0, because="the sign is the claim")
+    )  # fmt: skip
+    return found
+
+
+def _claim(activation, batch, paper, measured, evidence, because):
+    return Claim(
+        f"{activation}_{batch}", SOURCE, f"{activation}, batch {batch}: growth of the squared gradient per layer",
+        f"{paper:g} ({evidence})", stats.mean(measured), least=0.99 * paper, most=1.01 * paper, because=because,
+    )  # fmt: skip
+
+
+def _squared(tables):
+    found = tables.layers[tables.layers["statistic"] == "grad_fro"].copy()
+    found["value"] = found["value"] ** 2
+    return found.rename(columns={"model.activation": "activation", "data.batch_size": "batch"})
+
+
+def _rates(tables):
+    rows = []
+    for (activation, batch, seed), net in _squared(tables).groupby(["activation", "batch", "seed"]):
+        depth = net["depth"].to_numpy()
+        middle = (depth > SKIP_FIRST) & (depth < depth.max() - SKIP_LAST)
+        slope = np.polyfit(depth[middle], np.log(net["value"].to_numpy()[middle]), 1)[0]
+        rows.append((activation, batch, seed, np.exp(-slope)))
+    return pd.DataFrame(rows, columns=["activation", "batch", "seed", "rate"])

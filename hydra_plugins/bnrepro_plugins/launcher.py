@@ -1,0 +1,60 @@
+"""The engine for one machine: one process for each run, as many at a time as there are cores or as you say.
+
+Hydra's basic launcher runs all jobs in one process and joblib's loses the sweep with one killed worker. Here a fork
+server imports torch once, every run is a process of its own, and a process that dies costs only its own run.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import multiprocessing.connection
+import os
+import signal
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from hydra.core.config_store import ConfigStore
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.plugins.launcher import Launcher
+from omegaconf import DictConfig
+
+from bnrepro import sweep
+
+ConfigStore.instance().store(
+    group="hydra/launcher", name="local", provider="bnrepro",
+    node={"_target_": "hydra_plugins.bnrepro_plugins.launcher.LocalLauncher"},
+)  # fmt: skip
+
+
+class LocalLauncher(Launcher):
+    def setup(self, *, hydra_context: Any, task_function: Any, config: DictConfig) -> None:
+        self.jobs = config.jobs or os.cpu_count() or 1
+        self.fail_fast = config.fail_fast
+
+    def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[None]:
+        """Run all directories; statuses are in their files. Ctrl-C asks the running ones to save and stop."""
+        parser = OverridesParser.create()
+        waiting = [Path(parser.parse_override(overrides[-1]).value()) for overrides in job_overrides]
+        context = sweep.fork_server()
+        running: dict[int, tuple[multiprocessing.Process, Path]] = {}
+        try:
+            with sweep.reporter(waiting) as report:
+                while waiting or running:
+                    while waiting and len(running) < self.jobs:
+                        directory = waiting.pop(0)
+                        process = context.Process(target=sweep.work, args=(directory,))
+                        process.start()
+                        running[process.sentinel] = (process, directory)
+                    for sentinel in multiprocessing.connection.wait(list(running), timeout=1):
+                        process, directory = running.pop(sentinel)
+                        process.join()
+                        if report(directory) == "failed" and self.fail_fast:
+                            waiting.clear()
+        except KeyboardInterrupt:
+            for process, _ in running.values():
+                os.kill(process.pid, signal.SIGTERM)
+            for process, _ in running.values():
+                process.join()
+            raise
+        return [None] * len(job_overrides)
