@@ -5,18 +5,31 @@ from __future__ import annotations
 import zlib
 
 # Okabe & Ito (2008): distinguishable with all common forms of colour blindness.
-ORANGE, SKY, GREEN, YELLOW, BLUE, VERMILLION, PURPLE, BLACK = (
-    "#E69F00", "#56B4E9", "#009E73", "#F0E442", "#0072B2", "#D55E00", "#CC79A7", "#000000",
+ORANGE, SKY, GREEN, BLUE, VERMILLION, PURPLE, BLACK = (
+    "#E69F00", "#56B4E9", "#009E73", "#0072B2", "#D55E00", "#CC79A7", "#000000",
 )  # fmt: skip
 
+GREY, OLIVE = "#6E6E6E", "#8A7A00"
+
+# An arm is what a figure compares; each has one look for all figures.
 ARMS = {
     "none": {"color": VERMILLION, "marker": "o", "label": "no norm"},
     "batch": {"color": BLUE, "marker": "s", "label": "BN"},
     "batch_manual": {"color": SKY, "marker": "D", "label": "BN, from the equations"},
     "source": {"color": BLACK, "marker": "x", "linestyle": "none", "label": "source"},
     "theory": {"color": BLACK, "marker": "", "linestyle": "--", "label": "theory"},
+    "linear": {"color": GREY, "marker": "o"},
+    "relu": {"color": ORANGE, "marker": "v", "label": "ReLU"},
+    "tanh": {"color": GREEN, "marker": "^"},
+    "sigmoid": {"color": PURPLE, "marker": "P"},
+    "gamma+beta": {"color": BLUE, "marker": "s"},
+    "gamma": {"color": SKY, "marker": "^"},
+    "beta": {"color": GREEN, "marker": "v"},
+    "no affine": {"color": OLIVE, "marker": "o"},
+    "gamma=2": {"color": ORANGE, "marker": "P"},
+    "gamma=2 no beta": {"color": PURPLE, "marker": "D"},
 }
-OTHERS = ((GREEN, "^"), (ORANGE, "v"), (PURPLE, "P"), (SKY, "D"), (YELLOW, "*"))
+OTHERS = ((GREEN, "^"), (ORANGE, "v"), (PURPLE, "P"), (SKY, "D"), (GREY, "*"))
 
 STATUS_MARKS = {"diverged": "X", "stalled": "1"}
 

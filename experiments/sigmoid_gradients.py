@@ -40,7 +40,7 @@ def draw(data, fig):
         for index, (series, line) in enumerate(points.groupby("series", sort=False)):
             look = style.arm(series)
             shade = 1 - 0.3 * (index if not fit and series != "source" else 0)
-            axis.plot(line.x, line.y, **look, alpha=shade, label=style.label(series, int(line.n.iloc[0])))
+            axis.plot(line.x, line.y, **look, alpha=shade, label=style.label(series, int(line.n.iloc[0]) if series != "source" else None))
             if series != "source":
                 axis.fill_between(line.x, line.low, line.high, color=look["color"], alpha=0.15, linewidth=0)
         axis.set(title=panel, yscale="log", xlabel="width" if fit else "layer (1: at the input, 11: output)")
