@@ -120,19 +120,14 @@ def status(words: list[str]) -> int:
 
 def data(words: list[str]) -> int:
     """fetch or verify a dataset and say where it lies"""
-    from bnrepro import config, datasets
-    from bnrepro.config import flat
+    from bnrepro import datasets
 
     names, options = _split(words, overrides=True)
     for name in names or ["mnist5k"]:
         if name not in paths.choices("data"):
             raise validate.ConfigError("data", name, validate.one_of(name, paths.choices("data")))
-        fields = {key.removeprefix("data."): value for key, value in options.items() if key.startswith("data.")}
-        chosen = {"kind": name, "name": name, **fields}
-        known = set(flat(vars(config.Data())))
-        for key in chosen.keys() - known:
-            raise validate.ConfigError(f"data.{key}", chosen[key], "no such field" + validate.nearest(key, known))
-        print(datasets.describe(config.Data(**chosen)))
+        fields = {key.removeprefix("data."): value for key, value in options.items() if key not in DEFAULTS}
+        print(datasets.describe(validate.section("data", _data_file(name, fields) | fields)))
     return 0
 
 
@@ -147,6 +142,14 @@ def publish(words: list[str]) -> int:
         publishing.publish(name, _home(name, options))
         print(f"published {paths.RESULTS / name}")
     return 0
+
+
+def _data_file(name: str, fields: dict[str, str]) -> dict:
+    """conf/data/NAME.yaml, without Hydra."""
+    import yaml
+
+    text = (paths.CONF / "data" / f"{name}.yaml").read_text().replace("${data.root}", fields.get("root", "data"))
+    return {key: value for key, value in yaml.safe_load(text).items() if key != "defaults"}
 
 
 def _state(name: str, options: dict[str, str]) -> str:
@@ -178,12 +181,16 @@ def _split(words: list[str], overrides: bool = False) -> tuple[list[str], dict[s
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="bnrepro", description="Reproduce the figures of the Batch Normalization literature.")
+    parser = argparse.ArgumentParser(
+        prog="bnrepro", description="Reproduce the figures of the Batch Normalization literature."
+    )
     verbs = parser.add_subparsers(metavar="VERB", required=True)
     functions = (list_experiments, run, reproduce, draw, report, status, data, publish)
     for function in functions:
         name = function.__name__.split("_")[0]
-        verb = verbs.add_parser(name, help=function.__doc__, description=function.__doc__, epilog=f"example: {EXAMPLES[name]}")
+        verb = verbs.add_parser(
+            name, help=function.__doc__, description=function.__doc__, epilog=f"example: {EXAMPLES[name]}"
+        )
         verb.add_argument("words", nargs="*", metavar="NAME or key=value")
         verb.set_defaults(verb=function)
     return parser

@@ -71,7 +71,11 @@ def _store_defaults() -> None:
     from hydra.core.config_store import ConfigStore
 
     store = ConfigStore.instance()
-    base = {spec.name: spec.default for spec in dataclasses.fields(config.Config) if spec.name in ("seed", "device", "threads")}
+    base = {
+        spec.name: spec.default
+        for spec in dataclasses.fields(config.Config)
+        if spec.name in ("seed", "device", "threads")
+    }
     base |= {"train": dataclasses.asdict(config.Train()), "probes": dataclasses.asdict(config.Probes())}
     store.store(name="_base", node=base, provider="bnrepro")
     for group, cls in (("data", config.Data), ("schedule", config.Schedule)):

@@ -39,8 +39,8 @@ class Data:
         "mnist5k", "dataset",
         choices=("mnist5k", "mnist", "fashion_mnist", "cifar10", "image_folder", "synthetic"),
     )  # fmt: skip
-    name: str = setting("mnist5k", "name shown with results, e.g. cifar10-jpeg for an image folder")
-    root: str = setting("data", "directory that holds, or receives, torchvision's datasets", identity=False)
+    name: str | None = setting(None, "name shown with results, e.g. cifar10-jpeg for an image folder; null: the kind")
+    root: str = setting("data", "directory of torchvision's datasets and of decoded image folders", identity=False)
     path: str | None = setting(None, "directory of an image folder: train/CLASS/*, test/CLASS/*", identity=False)
     image: str = setting("native", "native shape, or padded and repeated to 3x32x32", choices=("native", "rgb32"))
     normalize: str = setting(

@@ -71,7 +71,7 @@ def load(config: Data, device: str | torch.device = "cpu") -> Dataset:
     ]
     mean, std = (part.to(device) for part in statistics(splits[0].images, config.normalize))
     shape = tuple(splits[0].images.shape[1:])
-    return Dataset(*splits, len(arrays.classes), config.name, arrays.sha256, shape, mean, std)
+    return Dataset(*splits, len(arrays.classes), config.name or config.kind, arrays.sha256, shape, mean, std)
 
 
 def _held_out(config: Data, count: int) -> tuple[Tensor, Tensor]:

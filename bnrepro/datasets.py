@@ -55,7 +55,7 @@ def describe(config: Data) -> str:
     found = read(config)
     count, shape = f"{len(found.train_images)} + {len(found.test_images)}", found.train_images.shape[1:]
     images = f"{count} images {'x'.join(map(str, shape))}, {len(found.classes)} classes"
-    return f"{config.name}: {where(config)}, {images}, sha256 {found.sha256[:12]}"
+    return f"{config.name or config.kind}: {where(config)}, {images}, sha256 {found.sha256[:12]}"
 
 
 def _read_mnist5k(config: Data) -> Arrays:

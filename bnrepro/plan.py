@@ -95,7 +95,9 @@ def _scale(base: dict) -> dict:
         raise ConfigError("experiment", None, "must name an experiment; `bnrepro list` shows them")
     if base["scale"] not in scales:
         choices = ", ".join(scales)
-        raise ConfigError("scale", base["scale"], f"{base['experiment']} has {choices}" + nearest(base["scale"], scales))
+        raise ConfigError(
+            "scale", base["scale"], f"{base['experiment']} has {choices}" + nearest(base["scale"], scales)
+        )
     return scales[base["scale"]] or {}
 
 
@@ -106,7 +108,9 @@ def _grids(vary: dict | list | None, overrides: list[Override]) -> list[dict]:
     swept = {name: values for name, values in swept.items() if len(values) > 1}
     found = []
     for grid in _as_grids(vary):
-        kept = {axis: values if isinstance(values, list) else [values] for axis, values in grid.items() if axis not in own}
+        kept = {
+            axis: values if isinstance(values, list) else [values] for axis, values in grid.items() if axis not in own
+        }
         found.append(kept | swept)
     return found
 

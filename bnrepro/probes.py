@@ -114,7 +114,10 @@ def spectral_norm(matrix: torch.Tensor) -> float:
         return scale.item()
     unit = matrix.to(_wide(matrix)) / scale
     gram = unit @ unit.T if unit.shape[0] <= unit.shape[1] else unit.T @ unit
-    return (torch.linalg.eigvalsh(gram)[-1].clamp_min(0).sqrt() * scale).item()
+    largest = torch.linalg.eigvalsh(gram.double())[
+        -1
+    ]  # in float32 it fails to converge on gradients of nearly dead nets
+    return (largest.clamp_min(0).sqrt() * scale).item()
 
 
 def activation_statistics(output: torch.Tensor) -> dict[str, float]:

@@ -12,8 +12,6 @@ from pathlib import Path
 from bnrepro.paths import ROOT
 
 
-
-
 @cache
 def commit() -> tuple[str, bool | None]:
     """(hash, dirty) of the checkout this code runs from; ("unknown", None) outside of one."""

@@ -95,7 +95,9 @@ def read(path: Path, table: str) -> pd.DataFrame:
     import pandas as pd
 
     _check(path, table)
-    frame = pd.read_csv(path, keep_default_na=False, na_values={name: [""] for name in ("value", "x", "y", "low", "high")})
+    frame = pd.read_csv(
+        path, keep_default_na=False, na_values={name: [""] for name in ("value", "x", "y", "low", "high")}
+    )
     if "value" in frame:
         frame["value"] = frame["value"].astype(float)
     return frame

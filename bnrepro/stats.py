@@ -69,5 +69,7 @@ def paired(first: dict[object, float], second: dict[object, float]) -> Estimate:
 def _finite(values: Sequence[float]) -> np.ndarray:
     x = np.asarray(values, dtype=float)
     if not np.isfinite(x).all():
-        raise ValueError(f"{(~np.isfinite(x)).sum()} of {x.size} values are not finite; decide what they count as first")
+        raise ValueError(
+            f"{(~np.isfinite(x)).sum()} of {x.size} values are not finite; decide what they count as first"
+        )
     return x

@@ -94,7 +94,9 @@ def preflight(configs: list[Config]) -> None:
     try:
         problem = receiver.recv()
     except EOFError:
-        problem = ConfigError("data.kind", configs[0].data.kind, "the process that reads it died; is there enough memory?")
+        problem = ConfigError(
+            "data.kind", configs[0].data.kind, "the process that reads it died; is there enough memory?"
+        )
     process.join()
     if problem:
         raise problem

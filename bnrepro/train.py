@@ -72,7 +72,9 @@ class Run:
         self.recorder = probes.Recorder(models.layers(self.model), config.probes.statistics, self.cadence)
         self.progress = Progress()
 
-    def train(self, stop: Callable[[], bool] = lambda: False, tick: Callable[[int], None] = lambda step: None) -> Outcome:
+    def train(
+        self, stop: Callable[[], bool] = lambda: False, tick: Callable[[int], None] = lambda step: None
+    ) -> Outcome:
         """Train to the end, from the checkpoint if there is one. `stop` is asked after every step, `tick` told of it.
 
         Raises Interrupted after saving a checkpoint when `stop` answers true.

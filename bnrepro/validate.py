@@ -51,6 +51,11 @@ def build(values: dict) -> Config:
     return config
 
 
+def section(name: str, values: dict) -> object:
+    """One section alone, e.g. section("data", {"kind": "mnist"})."""
+    return _build_section(PLAIN[name], values, f"{name}.")
+
+
 def known_fields() -> dict[str, dataclasses.Field]:
     """Every field that some run has, by dotted name."""
     found = {spec.name: spec for spec in dataclasses.fields(Config) if not _is_section(spec.name)}
@@ -133,10 +138,16 @@ def _check_together(config: Config) -> None:
             f"must be at least 2 with model.norm={config.model.norm}: a single image has no batch variance",
         )  # fmt: skip
     if config.model.norm == "batch" and config.model.eps == 0:
-        raise ConfigError("model.eps", 0, "must be above 0 with model.norm=batch, torch refuses it; batch_manual takes 0")
+        raise ConfigError(
+            "model.eps", 0, "must be above 0 with model.norm=batch, torch refuses it; batch_manual takes 0"
+        )
     if config.model.kind == "vgg11" and config.data.kind == "synthetic" and min(config.data.shape[1:]) < 32:
         raise ConfigError("data.shape", config.data.shape, "must be at least 32x32 for model.kind=vgg11")
-    if config.model.kind == "vgg11" and config.data.image != "rgb32" and config.data.kind.endswith(("mnist", "mnist5k")):
+    if (
+        config.model.kind == "vgg11"
+        and config.data.image != "rgb32"
+        and config.data.kind.endswith(("mnist", "mnist5k"))
+    ):
         raise ConfigError("data.image", config.data.image, "must be rgb32 for model.kind=vgg11, which sees 3x32x32")
     if config.data.kind == "image_folder" and config.data.path is None:
         raise ConfigError("data.path", None, "must name the directory that holds train/ and test/")

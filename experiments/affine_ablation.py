@@ -36,7 +36,9 @@ def data(tables):
             rows.append((panel, series, _place(condition), spread.value, spread.low, spread.high, spread.n))
     for (activation, condition), group in _accuracy(tables, chosen).groupby(["activation", "condition"], sort=False):
         spread = stats.mean(group["value"])
-        rows.append((f"{activation}: accuracy", condition, _place(condition), spread.value, spread.low, spread.high, spread.n))
+        rows.append(
+            (f"{activation}: accuracy", condition, _place(condition), spread.value, spread.low, spread.high, spread.n)
+        )
     return pd.DataFrame(rows, columns=["panel", "series", "x", "y", "low", "high", "n"])
 
 
@@ -53,8 +55,9 @@ def draw(data, fig):
                     bars = [point.y - point.low, point.high - point.y]
                     axis.errorbar(point.x, point.y, yerr=bars, **style.arm(series), capsize=2)
             axis.set_title(f"{activation}, n={int(points.n.min())}" if what == "activations" else what)
-    axes[0, 0].axhspan(0.1, 0.9, color="0.9", zorder=0, label="[0.1, 0.9]")
-    axes[0, 0].legend(loc="center right")
+    axes[0, 0].axhspan(0.1, 0.9, color="0.9", zorder=0)
+    fig.supxlabel("activations: thin line least to largest, medium 1 to 99 %, thick 5 to 95 %, white median; "
+                  "grey: [0.1, 0.9]; bars: 95 % interval over seeds", fontsize=6)  # fmt: skip
     for axis in axes[-1]:
         axis.set_xticks(range(len(CONDITIONS)), CONDITIONS.values(), rotation=35, ha="right")
     for row in axes:
@@ -108,7 +111,6 @@ def _fan(axis, points):
         axis.vlines(x, y["act_q01"], y["act_q99"], color=color, linewidth=3, alpha=0.5)
         axis.vlines(x, y["act_q05"], y["act_q95"], color=color, linewidth=6)
         axis.plot(x, y["act_q50"], marker="_", color="white", markersize=7)
-    axis.text(0.02, 0.02, "thin: min to max, medium: 1-99 %, thick: 5-95 %", transform=axis.transAxes, fontsize=5.5)
 
 
 def _chosen(tables):

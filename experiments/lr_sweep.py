@@ -39,11 +39,11 @@ def draw(data, fig):
             panel = data[data["panel"] == f"{net}, {momentum}"]
             for norm, runs in panel.groupby("norm", sort=False):
                 _marks(axis, norm, runs)
-            axis.set(title=f"{net}, {momentum}", xscale="log")
-            axis.legend(fontsize=5, loc="best")
+            axis.set(title=f"{net}, {momentum}", xscale="log", ylim=(-0.05, 1.3), yticks=[0, 0.25, 0.5, 0.75, 1])
+            axis.legend(fontsize=6, loc="upper left")
         row[0].set_ylabel("accuracy")
-    for axis in axes[-1]:
-        axis.set_xlabel("learning rate")
+    fig.supxlabel("learning rate\nline: mean final test accuracy, dotted: validation; hollow: best test accuracy of a run; "
+                  "X: diverged, three-armed: stalled", fontsize=7)  # fmt: skip
 
 
 def _marks(axis, norm, runs):
@@ -59,7 +59,14 @@ def _marks(axis, norm, runs):
     axis.plot(best.x, best.y, linestyle="none", marker=look["marker"], color=look["color"], fillstyle="none", alpha=0.5)
     for status, group in tested.groupby("status"):
         marker = style.STATUS_MARKS.get(status, look["marker"])
-        axis.plot(group.x, group.y, linestyle="none", marker=marker, color=look["color"], markersize=5 if marker == "X" else 3.5)
+        axis.plot(
+            group.x,
+            group.y,
+            linestyle="none",
+            marker=marker,
+            color=look["color"],
+            markersize=7 if status in style.STATUS_MARKS else 3.5,
+        )
 
 
 def claims(tables):

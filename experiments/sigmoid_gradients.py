@@ -23,7 +23,17 @@ def data(tables):
     rows = []
     for (norm, width, depth), group in gradients.groupby(["norm", "width", "depth"]):
         by_seed = group.groupby("seed")["value"].apply(lambda values: np.exp(np.log(values).mean()))
-        rows.append((_panel(norm), f"{norm}, width {width}", depth, by_seed.median(), by_seed.min(), by_seed.max(), len(by_seed)))
+        rows.append(
+            (
+                _panel(norm),
+                f"{norm}, width {width}",
+                depth,
+                by_seed.median(),
+                by_seed.min(),
+                by_seed.max(),
+                len(by_seed),
+            )
+        )
     for (norm, depth), group in _reference().groupby(["norm", "depth"]):
         value = np.exp(np.log(group["value"]).mean())
         rows.append((_panel(norm), "source", depth, value, group["value"].min(), group["value"].max(), len(group)))
@@ -40,7 +50,13 @@ def draw(data, fig):
         for index, (series, line) in enumerate(points.groupby("series", sort=False)):
             look = style.arm(series)
             shade = 1 - 0.3 * (index if not fit and series != "source" else 0)
-            axis.plot(line.x, line.y, **look, alpha=shade, label=style.label(series, int(line.n.iloc[0]) if series != "source" else None))
+            axis.plot(
+                line.x,
+                line.y,
+                **look,
+                alpha=shade,
+                label=style.label(series, int(line.n.iloc[0]) if series != "source" else None),
+            )
             if series != "source":
                 axis.fill_between(line.x, line.low, line.high, color=look["color"], alpha=0.15, linewidth=0)
         axis.set(title=panel, yscale="log", xlabel="width" if fit else "layer (1: at the input, 11: output)")
@@ -54,8 +70,12 @@ def draw(data, fig):
 
 def claims(tables):
     fits = _fits(tables)
-    best = {norm: min((fit for (arm, _), fit in fits.items() if arm == norm), key=lambda fit: fit.value) for norm in ARMS}
-    worst = {norm: max((fit for (arm, _), fit in fits.items() if arm == norm), key=lambda fit: fit.value) for norm in ARMS}
+    best = {
+        norm: min((fit for (arm, _), fit in fits.items() if arm == norm), key=lambda fit: fit.value) for norm in ARMS
+    }
+    worst = {
+        norm: max((fit for (arm, _), fit in fits.items() if arm == norm), key=lambda fit: fit.value) for norm in ARMS
+    }
     curves = _gradients(tables)
     seeds = curves["seed"].nunique()
     noise = "a numpy trial of the same protocol, 2 seeds, agreed to 1.2 with BN and 1.5 to 2 without"
@@ -102,7 +122,8 @@ def _fits(tables):
         theirs = reference[norm].reindex(cells.columns)
         cells, theirs = cells.loc[:, theirs.notna().to_numpy()], theirs.dropna().to_numpy()
         found[norm, width] = stats.bootstrap(
-            cells.to_numpy(), lambda ours, theirs=theirs: float(np.exp(np.abs(np.log(np.median(ours, axis=0) / theirs)).mean()))
+            cells.to_numpy(),
+            lambda ours, theirs=theirs: float(np.exp(np.abs(np.log(np.median(ours, axis=0) / theirs)).mean())),
         )
     return found
 
