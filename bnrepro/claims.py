@@ -18,7 +18,7 @@ VERDICTS = ("reproduced", "not reproduced", "inconclusive", "not enough runs")
 
 @dataclass(frozen=True)
 class Claim:
-    """`ours` is reproduced when its whole interval lies within [least, most], not reproduced when it lies wholly outside.
+    """Reproduced when the whole interval of `ours` lies within [least, most], not reproduced when wholly outside.
 
     `paper` is text that keeps its evidence ("4.1 (stated)", "about 80 (read off a plot)"); `because` gives the reason
     for the bounds. With fewer than `needed` runs the verdict is "not enough runs", whatever the value.

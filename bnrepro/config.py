@@ -75,7 +75,8 @@ class Normed:
     bias: bool = setting(False, "keep a layer's bias in front of a norm, where beta makes it redundant")
     init: str = setting(
         "glorot_uniform", "initial weights",
-        choices=("glorot_normal", "glorot_uniform", "kaiming_normal", "kaiming_uniform", "fan_in", "gaussian", "happynear"),
+        choices=("glorot_normal", "glorot_uniform", "kaiming_normal", "kaiming_uniform", "fan_in", "gaussian")
+        + ("happynear",),
     )  # fmt: skip
     init_std: float = setting(0.01, "standard deviation of init=gaussian", above=0)
 
@@ -153,7 +154,7 @@ class Train:
         0, "training batches for the statistics of Algorithm 2 at every evaluation, 0 for none", least=0
     )
     diverged_above: float = setting(
-        1000.0, "a loss above this multiple of the first loss counts as diverged (threshold of Bjorck et al. 2018, Fig. 3)",
+        1000.0, "a loss above this multiple of the first counts as diverged (threshold of Bjorck et al. 2018, Fig. 3)",
         above=1,
     )  # fmt: skip
     stalled_below: float | None = setting(
@@ -215,7 +216,7 @@ def key(config: Config) -> str:
 
 
 def identity(config: Config) -> dict:
-    """The part of the configuration that `key` is made of: kinds always, other fields where they are not the default."""
+    """What `key` is made of: kinds always, other fields where they are not the default."""
     found = {}
     for spec in dataclasses.fields(config):
         value = getattr(config, spec.name)

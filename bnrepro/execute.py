@@ -133,9 +133,10 @@ def _write_manifest(run, directory: Path) -> None:
     commit, dirty = provenance.commit()
     facts = {
         "schema": records.VERSION, "commit": commit, "dirty": dirty,
-        "device": str(run.device), "threads": torch.get_num_threads(), "hardware": provenance.hardware(str(run.device)),
-        "versions": provenance.versions(), "data": run.dataset.name, "data_sha256": run.dataset.sha256,
-        "train_images": len(run.dataset.train), "valid_images": len(run.dataset.valid), "test_images": len(run.dataset.test),
+        "device": str(run.device), "threads": torch.get_num_threads(),
+        "hardware": provenance.hardware(str(run.device)), "versions": provenance.versions(),
+        "data": run.dataset.name, "data_sha256": run.dataset.sha256, "train_images": len(run.dataset.train),
+        "valid_images": len(run.dataset.valid), "test_images": len(run.dataset.test),
         "parameters": parameter_count(run.model), "steps": run.steps, "steps_per_epoch": run.batches.steps_per_epoch,
     }  # fmt: skip
     records.write_json(facts, directory / "manifest.json")

@@ -25,7 +25,7 @@ def make(config: object, parameters: Iterable[nn.Parameter]) -> torch.optim.Opti
 
 
 def rate(base: float, config: Schedule, step: int, steps: int, steps_per_epoch: int) -> float:
-    """The learning rate of optimizer step `step` (1-based) of `steps`; a pure function, so nothing has to be resumed."""
+    """The learning rate of step `step` (1-based) of `steps`; a pure function, so nothing has to be resumed."""
     done = step - 1
     if config.kind == "constant":
         value = base

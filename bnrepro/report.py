@@ -53,7 +53,7 @@ def collect(home: Path) -> int:
 
 
 def draw(name: str, directory: Path) -> pd.DataFrame:
-    """Read the tables in `directory`, write figure.csv, claims.csv, figure.svg and figure.png there; returns the claims."""
+    """From the tables in `directory` to figure.csv, claims.csv, figure.svg and figure.png there; returns the claims."""
     import matplotlib as mpl
 
     mpl.use("agg")
@@ -126,8 +126,8 @@ def _run_row(directory: Path, axes: list[str]) -> dict:
     settings = flat(config)
     same = {name: manifest.get(name) for name in ("device", "data", "data_sha256", "parameters", "commit", "dirty")}
     return {
-        "run": directory.name, "experiment": directory.parents[1].name, "scale": config["scale"], "seed": config["seed"],
-        "status": status["status"], "last_step": status.get("step", 0), "seconds": status.get("seconds"),
+        "run": directory.name, "experiment": directory.parents[1].name, "scale": config["scale"],
+        "seed": config["seed"], "status": status["status"], "last_step": status.get("step", 0), "seconds": status.get("seconds"),
         "precision": config["train"]["precision"], **same, **{axis: settings.get(axis) for axis in axes},
     }  # fmt: skip
 

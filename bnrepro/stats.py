@@ -1,7 +1,8 @@
 """Centre and interval over seeds: small pure functions on arrays, with no hidden random state.
 
-The interval of a mean is Student's t at 95 %; that of a median, or of any other statistic, comes from
-2,000 bootstrap samples of the seeds by a generator seeded with 0. Values that are not finite are refused rather than dropped: what to do with a diverged run is for the caller to say.
+The interval of a mean is Student's t at 95 %; that of a median, or of any other statistic, comes from 2,000 bootstrap
+samples of the seeds by a generator seeded with 0. Values that are not finite are
+refused rather than dropped: what to do with a diverged run is for the caller to say.
 """
 
 from __future__ import annotations

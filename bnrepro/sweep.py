@@ -73,8 +73,8 @@ def reporter(directories: list[Path]) -> Iterator[Callable[[Path], str]]:
             state = execute.status(directory)
             bar.update()
             report.done += 1
-            line = f"[{report.done:>{len(str(total))}}/{total}] {state:11} {note.get('seconds', 0):6.1f} s  {directory.name}"
-            tqdm.write(line, file=sys.stdout)
+            count = f"[{report.done:>{len(str(total))}}/{total}]"
+            tqdm.write(f"{count} {state:11} {note.get('seconds', 0):6.1f} s  {directory.name}", file=sys.stdout)
             sys.stdout.flush()
             if state == "failed":
                 tqdm.write(f"{'':14}{note.get('reason', '')}; see {directory / 'log.txt'}", file=sys.stdout)

@@ -34,7 +34,7 @@ def nearest(word: str, known: typing.Iterable[str]) -> str:
 
 
 def build(values: dict) -> Config:
-    """The typed, checked configuration from nested plain values. Raises ConfigError for the first thing that is wrong."""
+    """The typed, checked configuration from nested plain values. Raises ConfigError for the first thing found wrong."""
     sections = {}
     for name, content in values.items():
         if name in KINDS:

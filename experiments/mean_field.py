@@ -63,7 +63,7 @@ def data(tables):
 
 def draw(data, fig):
     left, right = fig.subplots(1, 2)
-    for axis, (panel, points) in zip((left, right), data.groupby("panel", sort=False), strict=True):
+    for axis, (_, points) in zip((left, right), data.groupby("panel", sort=False), strict=True):
         for series, line in points.groupby("series", sort=False):
             if series.startswith("theory"):
                 label = "theory" if series.endswith("linear") else None
