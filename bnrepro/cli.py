@@ -45,7 +45,7 @@ def list_experiments(words: list[str]) -> int:
     for name in paths.experiments():
         facts = report.about(name)
         scale = facts["scales"].get(options["scale"]) or {}
-        print(f"{name:20} {_state(name, options):22} {scale.get('cost', ''):32} {facts['source']}")
+        print(f"{name:18} {_state(name, options):22} {scale.get('cost', ''):28} {facts['source'].split(';')[0]}")
     return 0
 
 

@@ -20,7 +20,7 @@ COLUMNS = {
     "metrics": ["run", "step", "epoch", "split", "metric", "value"],
     "layers": ["run", "step", "depth", "layer", "statistic", "value"],
     "runs": ["run", "experiment", "scale", "seed", "status", "last_step", "seconds", "device", "precision"]
-    + ["data", "data_sha256", "parameters", "commit", "dirty"],  # then one column per varied key
+    + ["data", "data_sha256", "train_images", "epochs", "parameters", "commit", "dirty"],  # then the varied keys
     "figure": ["panel", "series", "x", "y", "low", "high", "n"],
     "claims": ["claim", "source", "statement", "paper", "ours", "low", "high", "n", "rule", "verdict"],
 }

@@ -70,7 +70,7 @@ def draw(name: str, directory: Path) -> pd.DataFrame:
     with plt.rc_context(style.RC):
         figure = plt.figure(figsize=(style.WIDTH, 3.2))
         module.draw(data, figure)
-        figure.suptitle(f"{about(name)['title']} - {_setting(tables)}", fontsize=8.5)
+        figure.suptitle(f"{about(name)['title']}\n{_setting(tables)}", fontsize=8)
         figure.savefig(directory / "figure.svg", metadata={"Date": None})
         figure.savefig(directory / "figure.png", metadata={"Software": None})
         plt.close(figure)
@@ -114,22 +114,36 @@ def _number(row) -> str:
 
 def _setting(tables: records.Tables) -> str:
     """What the reader of a figure must know: scale, data, and runs that have no result."""
-    text = f"{tables.scale}, {' and '.join(sorted(set(tables.runs['data'].dropna())))}"
-    missing = (~tables.runs["status"].isin(records.RESULTS)).sum()
-    return text + (f", {missing} of {len(tables.runs)} runs missing" if missing else "")
+    runs = tables.runs[tables.runs["status"].isin(records.RESULTS)]
+    parts = [tables.scale]
+    for name, group in runs[runs["status"] != "diverged"].groupby("data"):
+        images, epochs = group["train_images"].astype(int), group["epochs"].astype(float)
+        parts.append(f"{name}: {_range(images)} images, {_range(epochs)} epochs")
+    if missing := len(tables.runs) - len(runs):
+        parts.append(f"{missing} of {len(tables.runs)} runs missing")
+    return "; ".join([*parts, *_notes(tables)])
+
+
+def _notes(tables: records.Tables) -> list[str]:
+    scale = about(tables.runs["experiment"].iloc[0])["scales"].get(tables.scale) or {}
+    return [scale["note"]] if "note" in scale else []
+
+
+def _range(values: pd.Series) -> str:
+    low, high = values.min(), values.max()
+    return f"{low:,.4g}" if low == high and low < 1000 else f"{low:,}" if low == high else f"{low:,} to {high:,}"
 
 
 def _run_row(directory: Path, axes: list[str]) -> dict:
     config = json.loads((directory / "config.json").read_text())
     manifest = records.read_json(directory / "manifest.json") or {}
     status = records.read_json(directory / "status.json") or {"status": "pending"}
-    settings = flat(config)
-    same = {name: manifest.get(name) for name in ("device", "data", "data_sha256", "parameters", "commit", "dirty")}
-    return {
-        "run": directory.name, "experiment": directory.parents[1].name, "scale": config["scale"],
-        "seed": config["seed"], "status": status["status"], "last_step": status.get("step", 0), "seconds": status.get("seconds"),
-        "precision": config["train"]["precision"], **same, **{axis: settings.get(axis) for axis in axes},
-    }  # fmt: skip
+    settings, step = flat(config), status.get("step", 0)
+    row = {"run": directory.name, "experiment": directory.parents[1].name, "scale": config["scale"]}
+    row |= {"seed": config["seed"], "status": status["status"], "last_step": step, "seconds": status.get("seconds")}
+    row |= {"precision": config["train"]["precision"], "epochs": round(step / manifest.get("steps_per_epoch", 1), 3)}
+    row |= {name: manifest.get(name) for name in records.COLUMNS["runs"] if name not in row}
+    return row | {axis: settings.get(axis) for axis in axes}
 
 
 def _joined(directories: list[Path], table: str) -> str:

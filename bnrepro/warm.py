@@ -1,4 +1,4 @@
-"""Imported once by the fork server: one model and one optimizer make torch load what it otherwise loads lazily (4 s)."""
+"""Imported once by the fork server: one model and one optimizer make torch load what it loads lazily (4 s)."""
 
 import torch
 

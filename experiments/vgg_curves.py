@@ -43,7 +43,7 @@ def draw(data, fig):
                 axis.fill_between(line.x, line.low, line.high, color=style.arm(series)["color"], alpha=0.2, linewidth=0)
             axis.set_title(f"{split} {metric}")
         row[0].set_ylabel({"shared": "one rate for both", "own": "each at its own best rate"}[comparison])
-        row[0].legend(fontsize=6)
+        row[3].legend(fontsize=6, loc="lower right")
     for axis in axes[-1]:
         axis.set_xlabel("epoch")
 

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import shlex
+import shutil
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.plugins.sweeper import Sweeper
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict
 
 from bnrepro import plan, sweep
 from bnrepro.compose import GROUPS
+from bnrepro.validate import ConfigError
 
 ConfigStore.instance().store(
     group="hydra/sweeper", name="grid", provider="bnrepro",
@@ -26,6 +33,8 @@ class GridSweeper(Sweeper):
         from hydra.core.plugins import Plugins
 
         self.hydra_context, self.config = hydra_context, config
+        with open_dict(config):  # absolute: Ray's workers have a working directory of their own
+            config.hydra.sweep.dir = str(Path(config.out).resolve() / ".hydra")
         self.launcher = Plugins.instance().instantiate_launcher(
             hydra_context=hydra_context, task_function=task_function, config=config
         )
@@ -43,7 +52,39 @@ class GridSweeper(Sweeper):
         return OmegaConf.to_container(own, resolve=True) | names
 
     def _launch(self, jobs: list[plan.Job]) -> None:
-        self.launcher.launch([[f"run_dir={_quoted(str(job.directory))}"] for job in jobs], initial_job_idx=0)
+        """Whatever happens to the engine, the runs' own files say what was done; the same command continues."""
+        overrides = [[f"run_dir={_quoted(str(job.directory))}"] for job in jobs]
+        engine = type(self.launcher).__name__
+        _check_engine(engine)
+        try:
+            with _time_limit(self.config.engine_minutes):
+                self.launcher.launch(overrides, initial_job_idx=0)
+        except Exception as error:  # engines raise what they like when a job or a node is lost
+            print(f"{engine}: {type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}", flush=True)
+
+
+def _check_engine(engine: str) -> None:
+    """Without accounting a job that Slurm kills is never reported, and submitit waits for ever."""
+    if "Slurm" in engine and (
+        shutil.which("sacct") is None or subprocess.run(["sacct"], capture_output=True).returncode
+    ):
+        raise ConfigError("hydra/launcher", "slurm", "needs a working sacct (Slurm accounting) to learn of killed jobs")
+
+
+@contextlib.contextmanager
+def _time_limit(minutes: float | None) -> Iterator[None]:
+    """Raise TimeoutError in the driver: after a partition Ray's never returns, although its jobs are done."""
+
+    def late(*_: object) -> None:
+        raise TimeoutError(f"engine_minutes={minutes} are over")
+
+    previous = signal.signal(signal.SIGALRM, late)
+    signal.setitimer(signal.ITIMER_REAL, (minutes or 0) * 60)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, previous)
 
 
 def parse(arguments: list[str]) -> list[plan.Override]:
