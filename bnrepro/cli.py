@@ -132,7 +132,7 @@ def data(words: list[str]) -> int:
 
 
 def publish(words: list[str]) -> int:
-    """copy tables and figures of clean runs from OUT/SCALE/NAME to results/NAME"""
+    """copy tables and figures of clean runs from OUT/SCALE/NAME to results/NAME, and show them in the README"""
     from bnrepro import publish as publishing
 
     names, options = _split(words)
@@ -141,6 +141,7 @@ def publish(words: list[str]) -> int:
     for name in names:
         publishing.publish(name, _home(name, options))
         print(f"published {paths.RESULTS / name}")
+    publishing.write_gallery()
     return 0
 
 

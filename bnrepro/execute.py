@@ -20,6 +20,8 @@ from pathlib import Path
 from bnrepro import provenance, records, validate
 from bnrepro.config import Config, as_dict, key
 
+PULSE = 5.0  # seconds between two signs of life
+
 
 def execute(directory: Path, tick: Callable[[int, int], None] | None = None) -> str:
     """Run, or continue, what config.json says; returns the status, which is also in status.json.
@@ -90,7 +92,7 @@ def _attempt(directory: Path, tick: Callable[[int, int], None] | None) -> str:
     with open(directory / "log.txt", "a") as log:
         print(f"attempt {note['attempt']}, python {sys.version.split()[0]}", file=log, flush=True)
         try:
-            note |= _train(directory, tick)
+            note |= _train(directory, _pulse(directory, note, tick))
         except BaseException as error:
             note |= _failure(error, log)
         note["seconds"] = round(spent + time.monotonic() - started, 3)
@@ -101,7 +103,22 @@ def _attempt(directory: Path, tick: Callable[[int, int], None] | None) -> str:
     return note["status"]
 
 
-def _train(directory: Path, tick: Callable[[int, int], None] | None) -> dict:
+def _pulse(directory: Path, note: dict, tick: Callable[[int, int], None] | None) -> Callable[[int, int], None]:
+    """Say in status.json every few seconds how far the run is, for whoever watches."""
+    last = time.monotonic()
+
+    def pulse(step: int, steps: int) -> None:
+        nonlocal last
+        if tick:
+            tick(step, steps)
+        if time.monotonic() - last > PULSE:
+            last = time.monotonic()
+            records.write_json(note | {"step": step, "steps": steps}, directory / "status.json")
+
+    return pulse
+
+
+def _train(directory: Path, tick: Callable[[int, int], None]) -> dict:
     import torch
 
     from bnrepro import train
@@ -111,7 +128,7 @@ def _train(directory: Path, tick: Callable[[int, int], None] | None) -> dict:
     run = train.Run(config, directory)
     _write_manifest(run, directory)
     with _asked_to_stop() as stop:
-        outcome = run.train(stop, (lambda step: tick(step, run.steps)) if tick else lambda step: None)
+        outcome = run.train(stop, lambda step: tick(step, run.steps))
     run.close()
     return vars(outcome)
 
@@ -155,9 +172,20 @@ def _asked_to_stop() -> Iterator[Callable[[], bool]]:
 
 
 def main() -> int:
-    directory = Path(sys.argv[1])
-    found = execute(directory)
-    print(found)
+    from tqdm import tqdm
+
+    if len(sys.argv) != 2 or not (directory := Path(sys.argv[1])).joinpath("config.json").exists():
+        print("usage: python -m bnrepro.execute RUN_DIR (a directory with the config.json of a run)", file=sys.stderr)
+        return 2
+    with tqdm(unit="step", disable=None) as bar:
+
+        def tick(step: int, steps: int) -> None:
+            bar.total, bar.n = steps, step
+            bar.update(0)
+
+        found = execute(directory, tick)
+    note = records.read_json(directory / "status.json") or {}
+    print(found, note.get("reason", ""))
     return 0 if found in records.RESULTS else 1
 
 

@@ -39,7 +39,7 @@ class Plan:
     home: Path  # OUT/SCALE/EXPERIMENT
     jobs: list[Job]
     axes: list[str]  # the columns that runs.csv needs beyond the fixed ones
-    settings: dict  # of the sweep, not of a run: jobs, dry_run, retry_failed, fail_fast
+    settings: dict  # of the sweep, not of a run: dry_run, launch, retry_failed
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ def plan(overrides: list[Override], compose: Compose) -> Plan:
             config = build(_run_part(values))
             directory = home / "runs" / f"{_readable(values, axes)}-{key(config)}"
             jobs.setdefault(key(config), Job(directory, config))
-    settings = {name: base[name] for name in ("jobs", "dry_run", "retry_failed", "fail_fast")}
+    settings = {name: base[name] for name in ("dry_run", "launch", "retry_failed")}
     return Plan(home, list(jobs.values()), _varied(axes, list(jobs.values())), settings)
 
 

@@ -30,6 +30,8 @@ def run(planned: plan.Plan, command: str, launch: Callable[[list[plan.Job]], Non
     settled = (*records.RESULTS, *(() if planned.settings["retry_failed"] else ("failed",)))
     missing = [job for job in planned.jobs if states[job.name] not in settled]
     print(f"{len(planned.jobs)} runs in {planned.home}, {len(missing)} to do", flush=True)
+    if not planned.settings["launch"]:
+        return 0
     if missing:
         preflight([job.config for job in missing])
         launch(missing)
@@ -80,7 +82,11 @@ def reporter(directories: list[Path]) -> Iterator[Callable[[Path], str]]:
                 tqdm.write(f"{'':14}{note.get('reason', '')}; see {directory / 'log.txt'}", file=sys.stdout)
             return state
 
-        report.done = 0
+        def watch(directories: list[Path]) -> None:
+            notes = [records.read_json(directory / "status.json") or {} for directory in directories]
+            bar.set_postfix_str(", ".join(f"step {note['step']}/{note['steps']}" for note in notes if "steps" in note))
+
+        report.done, report.watch = 0, watch
         yield report
 
 

@@ -46,7 +46,8 @@ class LocalLauncher(Launcher):
                         process = context.Process(target=sweep.work, args=(directory,))
                         process.start()
                         running[process.sentinel] = (process, directory)
-                    for sentinel in multiprocessing.connection.wait(list(running), timeout=1):
+                    report.watch([directory for _, directory in running.values()])
+                    for sentinel in multiprocessing.connection.wait(list(running), timeout=5):
                         process, directory = running.pop(sentinel)
                         process.join()
                         if report(directory) == "failed" and self.fail_fast:
