@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
+import signal
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 from bnrepro import config, paths, validate
@@ -24,7 +27,9 @@ def run(overrides: list[str]) -> int:
 
 def check_override(argument: str) -> None:
     """Raise ConfigError for an unknown key or group choice, with the nearest known name."""
-    if argument.startswith(("-", "hydra.", "hydra/", "+hydra.", "++hydra.")):
+    if argument.startswith("-"):
+        raise validate.ConfigError("option", argument, "no such option, write fields as key=value")
+    if argument.startswith(("hydra.", "hydra/", "+hydra.", "++hydra.")):
         return
     name, equals, value = argument.lstrip("+~").partition("=")
     known = [*validate.known_fields(), *SWEEP_FIELDS, *GROUPS]
@@ -35,15 +40,46 @@ def check_override(argument: str) -> None:
         for word in value.split(","):
             if word.strip("\"' ") not in allowed:
                 raise validate.ConfigError(name, word, validate.one_of(word, allowed))
+        if name in ("experiment", "scale") and "," in value:
+            raise validate.ConfigError(name, value, "only one at a time; `bnrepro reproduce` takes several experiments")
     elif name not in known:
         raise validate.ConfigError(name, value, "no such field" + validate.nearest(name, known))
 
 
 def job(cfg) -> None:
     """What an engine other than the local one calls, on whatever machine: one frozen run."""
-    from bnrepro import execute
+    from bnrepro import execute, train  # noqa: F401 (torch now, so that a warning soon meets a run that can save)
 
-    execute.execute(Path(cfg.run_dir))
+    with _save_before_requeue():
+        execute.execute(Path(cfg.run_dir))
+
+
+@contextlib.contextmanager
+def _save_before_requeue() -> Iterator[None]:
+    """Slurm warns of a time limit or a preemption by SIGUSR2, and submitit's handler of it requeues the job and exits.
+
+    A run that is training gets SIGTERM first, at which it saves and stops.
+    """
+    requeue, idle = signal.getsignal(signal.SIGUSR2), signal.getsignal(signal.SIGTERM)
+    warned = []
+
+    def warn(number: int, frame: object) -> None:
+        if signal.getsignal(signal.SIGTERM) == idle:
+            requeue(number, frame)
+        else:
+            warned.append(number)
+            signal.raise_signal(signal.SIGTERM)
+
+    if not callable(requeue):  # another engine than Slurm
+        yield
+        return
+    signal.signal(signal.SIGUSR2, warn)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGUSR2, requeue)
+    if warned:
+        requeue(signal.SIGUSR2, None)
 
 
 def _hydra(arguments: list[str]) -> int:

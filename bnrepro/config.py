@@ -158,7 +158,9 @@ class Train:
         above=1,
     )  # fmt: skip
     stalled_below: float | None = setting(
-        1.5, "a run whose final accuracy is below this multiple of chance counts as stalled; null: never", above=0
+        1.5,
+        "a run whose training accuracy never reaches this multiple of chance counts as stalled; null: never",
+        above=0,
     )
     checkpoint_seconds: float = setting(60.0, "seconds between checkpoints", least=0, identity=False)
 

@@ -16,9 +16,10 @@ import time
 import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TextIO
 
 from bnrepro import provenance, records, validate
-from bnrepro.config import Config, as_dict, key
+from bnrepro.config import Config, as_dict, flat, key
 
 PULSE = 5.0  # seconds between two signs of life
 
@@ -92,7 +93,7 @@ def _attempt(directory: Path, tick: Callable[[int, int], None] | None) -> str:
     with open(directory / "log.txt", "a") as log:
         print(f"attempt {note['attempt']}, python {sys.version.split()[0]}", file=log, flush=True)
         try:
-            note |= _train(directory, _pulse(directory, note, tick))
+            note |= _train(directory, _pulse(directory, note, tick), log)
         except BaseException as error:
             note |= _failure(error, log)
         note["seconds"] = round(spent + time.monotonic() - started, 3)
@@ -118,7 +119,7 @@ def _pulse(directory: Path, note: dict, tick: Callable[[int, int], None] | None)
     return pulse
 
 
-def _train(directory: Path, tick: Callable[[int, int], None]) -> dict:
+def _train(directory: Path, tick: Callable[[int, int], None], log: TextIO) -> dict:
     import torch
 
     from bnrepro import train
@@ -127,13 +128,15 @@ def _train(directory: Path, tick: Callable[[int, int], None]) -> dict:
     torch.set_num_threads(config.threads)
     run = train.Run(config, directory)
     _write_manifest(run, directory)
+    settings = ", ".join(f"{name}={value}" for name, value in flat(as_dict(config)).items())
+    print(f"{settings}\n{run.model}\n{run.optimizer}", file=log, flush=True)
     with _asked_to_stop() as stop:
         outcome = run.train(stop, lambda step: tick(step, run.steps))
     run.close()
     return vars(outcome)
 
 
-def _failure(error: BaseException, log) -> dict:
+def _failure(error: BaseException, log: TextIO) -> dict:
     from bnrepro import train
 
     if isinstance(error, (train.Interrupted, KeyboardInterrupt)):

@@ -66,8 +66,20 @@ def plan(overrides: list[Override], compose: Compose) -> Plan:
             config = build(_run_part(values))
             directory = home / "runs" / f"{_readable(values, axes)}-{key(config)}"
             jobs.setdefault(key(config), Job(directory, config))
-    settings = {name: base[name] for name in ("dry_run", "launch", "retry_failed")}
+    settings = _settings(base)
     return Plan(home, list(jobs.values()), _varied(axes, list(jobs.values())), settings)
+
+
+def _settings(base: dict) -> dict:
+    """The switches of the sweep; a wrong one is an error now and not in the middle."""
+    for name in ("dry_run", "launch", "retry_failed", "fail_fast"):
+        if not isinstance(base[name], bool):
+            raise ConfigError(name, base[name], "must be true or false")
+    if not (base["jobs"] is None or (type(base["jobs"]) is int and base["jobs"] >= 1)):
+        raise ConfigError("jobs", base["jobs"], "must be a whole number, at least 1, or null")
+    if not (base["engine_minutes"] is None or (type(base["engine_minutes"]) in (int, float) and base["engine_minutes"] > 0)):
+        raise ConfigError("engine_minutes", base["engine_minutes"], "must be a number greater than 0, or null")
+    return {name: base[name] for name in ("dry_run", "launch", "retry_failed")}
 
 
 def freeze(plan: Plan, command: str) -> None:

@@ -22,20 +22,24 @@ def run(planned: plan.Plan, command: str, launch: Callable[[list[plan.Job]], Non
     """
     if planned.settings["dry_run"]:
         for job in planned.jobs:
-            print(f"{execute.status(job.directory) if job.directory.exists() else 'pending':12} {job.directory}")
+            print(f"{_state(job):12} {job.directory}")
         print(f"{len(planned.jobs)} runs, nothing started")
         return 0
-    plan.freeze(planned, command)
-    states = {job.name: execute.status(job.directory) for job in planned.jobs}
     settled = (*records.RESULTS, *(() if planned.settings["retry_failed"] else ("failed",)))
-    missing = [job for job in planned.jobs if states[job.name] not in settled]
+    missing = [job for job in planned.jobs if _state(job) not in settled]
+    if missing and planned.settings["launch"]:
+        preflight([job.config for job in missing])
+    plan.freeze(planned, command)
     print(f"{len(planned.jobs)} runs in {planned.home}, {len(missing)} to do", flush=True)
     if not planned.settings["launch"]:
         return 0
     if missing:
-        preflight([job.config for job in missing])
         launch(missing)
     return summary(planned)
+
+
+def _state(job: plan.Job) -> str:
+    return execute.status(job.directory) if job.directory.exists() else "pending"
 
 
 def summary(planned: plan.Plan) -> int:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import shlex
-import shutil
 import signal
 import subprocess
 from collections.abc import Iterator
@@ -35,6 +34,7 @@ class GridSweeper(Sweeper):
         self.hydra_context, self.config = hydra_context, config
         with open_dict(config):  # absolute: Ray's workers have a working directory of their own
             config.hydra.sweep.dir = str(Path(config.out).resolve() / ".hydra")
+            config.hydra.overrides.hydra.append(f"hydra.sweep.dir={_quoted(config.hydra.sweep.dir)}")  # for the jobs
         self.launcher = Plugins.instance().instantiate_launcher(
             hydra_context=hydra_context, task_function=task_function, config=config
         )
@@ -65,10 +65,13 @@ class GridSweeper(Sweeper):
 
 def _check_engine(engine: str) -> None:
     """Without accounting a job that Slurm kills is never reported, and submitit waits for ever."""
-    if "Slurm" in engine and (
-        shutil.which("sacct") is None or subprocess.run(["sacct"], capture_output=True).returncode
-    ):
-        raise ConfigError("hydra/launcher", "slurm", "needs a working sacct (Slurm accounting) to learn of killed jobs")
+    if "Slurm" not in engine:
+        return
+    try:
+        subprocess.run(["sacct"], capture_output=True, check=True, timeout=30)
+    except (OSError, subprocess.SubprocessError):
+        reason = "needs a working sacct (Slurm accounting) to learn of killed jobs"
+        raise ConfigError("hydra/launcher", "slurm", reason) from None
 
 
 @contextlib.contextmanager
@@ -98,7 +101,9 @@ def parse(arguments: list[str]) -> list[plan.Override]:
             values = [parser.parse_override(f"{name}={element}").value() for element in elements]
             text = [f"{name}={element}" for element in elements]
         else:
-            values, text = [override.value()], [override.input_line.lstrip("+")]
+            # ++ lets a field that this kind of model or optimizer lacks through to our own check, which names it
+            line = override.input_line.lstrip("+")
+            values, text = [override.value()], [line if group or override.is_delete() else f"++{line}"]
         found.append(plan.Override(name, values, text, group))
     return found
 

@@ -1,0 +1,70 @@
+"""What several test files need: one thread, small configurations on synthetic images, and trained runs."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+
+import pytest
+import torch
+
+from bnrepro import config, execute, records, train, validate
+
+torch.set_num_threads(1)
+
+TINY = {
+    "device": "cpu",
+    "data": {"kind": "synthetic", "shape": [1, 6, 6], "size": 60, "valid_size": 10, "batch_size": 10},
+    "model": {"kind": "mlp", "depth": 2, "width": 8, "norm": "batch", "activation": "relu"},
+    "optim": {"kind": "sgd", "lr": 0.1, "momentum": 0.9},
+    "train": {"steps": 20, "stalled_below": None},
+    "probes": {"per_decade": 1000},  # every step
+}
+VGG = {"model": {"kind": "vgg11", "width": 0.02, "norm": "batch"}, "data.shape": [3, 32, 32]}
+
+
+@pytest.fixture
+def tiny():
+    """tiny({"model.norm": "none", "optim": {"kind": "adam"}}): a small run with some fields or whole sections changed."""
+
+    def build(changes: dict | None = None) -> config.Config:
+        values = copy.deepcopy(TINY)
+        for name, value in (changes or {}).items():
+            section, _, field = name.rpartition(".")
+            (values[section] if section else values)[field] = value
+        return validate.build(values)
+
+    return build
+
+
+@pytest.fixture
+def tiny_vgg(tiny):
+    return lambda changes=None: tiny(VGG | (changes or {}))
+
+
+@pytest.fixture
+def trained(tmp_path):
+    """trained(config): the run after training, with its `outcome`; every call in a directory of its own named run."""
+    count = itertools.count()
+
+    def run(settings: config.Config) -> train.Run:
+        directory = tmp_path / f"trained{next(count)}" / "run"
+        execute.freeze(settings, directory)
+        found = train.Run(settings, directory)
+        found.outcome = found.train()
+        found.close()
+        return found
+
+    return run
+
+
+@pytest.fixture
+def values():
+    """values(run, "batch", "loss"): {step: value} of a metric."""
+
+    def read(run: train.Run, split: str, metric: str) -> dict[int, float]:
+        rows = records.read(run.directory / "metrics.csv", "metrics")
+        rows = rows[(rows["split"] == split) & (rows["metric"] == metric)]
+        return dict(zip(rows["step"], rows["value"], strict=True))
+
+    return read

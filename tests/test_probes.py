@@ -1,0 +1,192 @@
+"""What is measured of each layer, against plain autograd and numpy; and that looking changes nothing."""
+
+from __future__ import annotations
+
+import copy
+import math
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from bnrepro import models, probes, records, train
+from bnrepro.config import MLP, STATISTICS, VGG11, Probes
+
+MODELS = {
+    "mlp": (MLP(depth=3, width=7), (1, 5, 5)),
+    "mlp_after": (MLP(depth=2, width=30, activation="tanh", place="after"), (1, 4, 4)),
+    "vgg11": (VGG11(width=0.03), (3, 32, 32)),
+}
+EVERY_STEP = Probes(steps=[1])
+
+
+def build(name: str, norm: str, dtype: torch.dtype = torch.float32) -> tuple[nn.Module, torch.Tensor, torch.Tensor]:
+    config, shape = MODELS[name]
+    config = copy.copy(config)
+    config.norm = norm
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randn(12, *shape, generator=generator).to(dtype)
+    return models.build(config, shape, 10, seed=1).to(dtype), images, torch.arange(12) % 10
+
+
+def recorded(model: nn.Module, images: torch.Tensor, labels: torch.Tensor) -> dict[tuple[int, str], float | None]:
+    recorder = probes.Recorder(models.layers(model), STATISTICS, probes.Cadence(EVERY_STEP, 1))
+    recorder.before_forward(1)
+    F.cross_entropy(model(images), labels).backward()
+    return {(depth, statistic): value for _, depth, _, statistic, value in recorder.after_backward(1)}
+
+
+def activations(model: nn.Module, x: torch.Tensor) -> list[torch.Tensor]:
+    """Outputs of the nonlinearities, by applying the blocks one after the other."""
+    found = []
+    x = x.flatten(1) if isinstance(model, models.MLP) else x
+    for block in model.hidden if isinstance(model, models.MLP) else model.features:
+        for part in block if isinstance(block, nn.Sequential) else [block]:
+            x = part(x)
+            if isinstance(part, nn.Sigmoid | nn.Tanh | nn.ReLU):
+                found.append(x)
+    return found
+
+
+def by_numpy(grad: np.ndarray, weight: np.ndarray, output: np.ndarray | None) -> dict[str, float]:
+    matrix = grad.reshape(len(grad), -1)
+    found = {
+        "grad_spectral": np.linalg.svd(matrix, compute_uv=False)[0],
+        "grad_fro": np.sqrt((matrix**2).sum()),
+        "grad_abs_mean": np.abs(matrix).mean(),
+        "weight_fro": np.sqrt((weight**2).sum()),
+    }
+    if output is not None:
+        found |= {"act_mean": output.mean(), "act_std": output.std(), "act_min": output.min(), "act_max": output.max()}
+        found["act_outside"] = ((output < 0.1) | (output > 0.9)).mean()
+        found |= {f"act_q{q:02d}": np.quantile(output, q / 100) for q in (1, 5, 15, 50, 85, 95, 99)}
+    return found
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-6), (torch.float32, 1e-5)])
+@pytest.mark.parametrize("norm", ["none", "batch", "batch_manual"])
+@pytest.mark.parametrize("name", MODELS)
+def test_every_statistic_is_that_of_plain_autograd_and_numpy(name, norm, dtype, tolerance):
+    model, images, labels = build(name, norm, dtype)
+    twin = copy.deepcopy(model)
+    found = recorded(model, images, labels)
+    weights = [module.weight for module in twin.modules() if isinstance(module, nn.Linear | nn.Conv2d)]
+    grads = torch.autograd.grad(F.cross_entropy(twin(images), labels), weights)
+    outputs = [*(output.detach().double().numpy() for output in activations(twin, images)), None]
+    expected = {}
+    for depth, (grad, weight, output) in enumerate(zip(grads, weights, outputs, strict=True), start=1):
+        scalars = by_numpy(grad.double().numpy(), weight.detach().double().numpy(), output)
+        expected |= {(depth, statistic): value for statistic, value in scalars.items()}
+    assert found.keys() == expected.keys()
+    for (depth, statistic), value in found.items():
+        rel = tolerance if statistic == "grad_spectral" else 1e-6
+        assert value == pytest.approx(expected[depth, statistic], rel=rel, abs=1e-8), (depth, statistic)
+
+
+def test_a_convolution_counts_as_the_matrix_of_its_output_channels():
+    convolution = nn.Conv2d(2, 3, kernel_size=2)
+    convolution.weight.grad = torch.arange(24.0).reshape(3, 2, 2, 2)
+    expected = np.linalg.svd(np.arange(24.0).reshape(3, 8), compute_uv=False)[0]
+    assert probes.weight_statistic("grad_spectral", convolution.weight) == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+@pytest.mark.parametrize("scale", [1.0, 1e-12, 1e12])
+@pytest.mark.parametrize("shape", [(1, 1), (1, 9), (9, 1), (5, 40), (40, 5)])
+def test_the_spectral_norm_holds_at_every_shape_and_scale(shape, scale, dtype):
+    matrix = scale * np.random.default_rng(0).standard_normal(shape)
+    expected = np.linalg.svd(matrix, compute_uv=False)[0]
+    assert probes.spectral_norm(torch.tensor(matrix, dtype=dtype)) == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e-12])
+def test_the_spectral_norm_of_a_matrix_of_rank_one_is_the_product_of_its_lengths(scale):
+    u, v = torch.linspace(1, 2, 6), scale * torch.linspace(-1, 3, 50)
+    expected = u.norm().item() * v.double().norm().item()
+    assert probes.spectral_norm(torch.outer(u, v)) == pytest.approx(expected, rel=1e-5)
+    assert probes.spectral_norm(torch.zeros(4, 5)) == 0
+
+
+def test_a_missing_gradient_is_an_empty_cell_and_one_that_is_not_finite_is_written(tmp_path):
+    model, images, labels = build("mlp", "none")
+    first, second, third, _ = models.layers(model)
+    recorder = probes.Recorder(models.layers(model), ["grad_spectral", "grad_fro"], probes.Cadence(EVERY_STEP, 1))
+    F.cross_entropy(model(images), labels).backward()
+    first.linear.weight.grad = None
+    second.linear.weight.grad[0, 0] = math.inf
+    third.linear.weight.grad[0, 0] = math.nan
+    rows = recorder.after_backward(1)
+    assert [row[-1] for row in rows[:4]] == [None, None, math.inf, math.inf]
+    assert all(math.isnan(row[-1]) for row in rows[4:6]) and all(row[-1] > 0 for row in rows[6:])
+    table = records.Table(tmp_path / "layers.csv", "layers", "run")
+    table.write(rows)
+    table.close()
+    cells = [line.rsplit(",", 1)[1] for line in (tmp_path / "layers.csv").read_text().splitlines()[1:]]
+    assert cells[:6] == ["", "", "inf", "inf", "nan", "nan"]
+
+
+def test_a_layer_has_its_name_and_its_depth_counted_from_the_input():
+    model, images, labels = build("mlp", "batch")
+    recorder = probes.Recorder(models.layers(model), ["weight_fro"], probes.Cadence(EVERY_STEP, 1))
+    names = [(depth, name) for _, depth, name, _, _ in recorder.after_backward(1)]
+    assert names == [(1, "hidden.0.linear"), (2, "hidden.1.linear"), (3, "hidden.2.linear"), (4, "output")]
+
+
+def test_the_logarithmic_cadence_thins_out_and_ends_with_the_last_step():
+    assert probes.Cadence(Probes(per_decade=1), 500).steps == {1, 10, 100, 500}
+    assert probes.Cadence(Probes(per_decade=10), 10).steps == {1, 2, 3, 4, 5, 6, 8, 10}
+    steps = probes.Cadence(Probes(per_decade=10), 98_765).steps
+    assert max(steps) == 98_765 and len([step for step in steps if 1000 < step <= 10_000]) == 10
+    assert probes.Cadence(Probes(), 1).steps == {1}
+
+
+def test_a_list_of_steps_is_the_cadence():
+    cadence = probes.Cadence(Probes(steps=[3, 7]), 20)
+    assert [step for step in range(1, 21) if step in cadence] == [3, 7]
+
+
+def test_only_steps_of_the_cadence_are_recorded_and_no_hook_stays():
+    model, images, labels = build("mlp", "none")
+    recorder = probes.Recorder(models.layers(model), STATISTICS, probes.Cadence(Probes(steps=[2]), 3))
+    steps = []
+    for step in (1, 2, 3):
+        recorder.before_forward(step)
+        assert any(module._forward_hooks for module in model.modules()) == (step == 2)
+        F.cross_entropy(model(images), labels).backward()
+        steps += [row[0] for row in recorder.after_backward(step)]
+        assert not any(module._forward_hooks for module in model.modules())
+    assert set(steps) == {2}
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+@pytest.mark.parametrize("kind", ["mlp", "vgg11"])
+@pytest.mark.parametrize("norm", ["none", "batch", "batch_manual"])
+def test_looking_changes_nothing_to_the_bit(tiny, tiny_vgg, trained, kind, norm, optimizer):
+    make = tiny if kind == "mlp" else tiny_vgg
+    changes = {"model.norm": norm, "optim": {"kind": optimizer}, "train.steps": 20 if kind == "mlp" else 6}
+    states = []
+    for statistics in (list(STATISTICS), []):
+        run = trained(make(changes | {"probes.statistics": statistics}))
+        batches = (run.directory / "metrics.csv").read_bytes()
+        states.append((batches, torch.get_rng_state(), run.model.state_dict(), run.optimizer.state_dict()["state"]))
+        rows = records.read(run.directory / "layers.csv", "layers")
+        assert rows["step"].nunique() == (run.steps if statistics else 0)
+    looked, blind = states
+    assert looked[0] == blind[0]
+    torch.testing.assert_close(looked[1:], blind[1:], rtol=0, atol=0)
+
+
+def test_gradients_are_those_before_the_update_of_the_step(tiny, tmp_path):
+    """The recorded gradient of step 3 is that of the third batch at the weights that steps 1 and 2 left."""
+    short = train.Run(tiny({"train.steps": 2}), tmp_path)
+    short.train()
+    images, labels = short.batches(3)
+    short.model.zero_grad()
+    F.cross_entropy(short.model(images), labels).backward()
+    expected = [layer.linear.weight.grad.norm().item() for layer in models.layers(short.model)]
+    longer = train.Run(tiny({"train.steps": 4, "probes.statistics": ["grad_fro"]}), tmp_path)
+    longer.train()
+    rows = records.read(tmp_path / "layers.csv", "layers")
+    assert rows[rows["step"] == 3]["value"].tolist() == pytest.approx(expected, rel=1e-6)
