@@ -41,11 +41,11 @@ def list_experiments(words: list[str]) -> int:
     """the experiments: name, source, runs, cost and state"""
     from bnrepro import report
 
-    _, options = _split(words)
-    for name in paths.experiments():
-        facts = report.about(name)
+    names, options = _split(words)
+    for name in names or paths.experiments():
+        state, facts = _state(name, options), report.about(name)
         scale = facts["scales"].get(options["scale"]) or {}
-        print(f"{name:18} {_state(name, options):22} {scale.get('cost', ''):28} {facts['source'].split(';')[0]}")
+        print(f"{name:18} {state:22} {scale.get('cost', ''):28} {facts['source'].split(';')[0]}")
     return 0
 
 
@@ -64,7 +64,7 @@ def reproduce(words: list[str]) -> int:
     names, options = _split(words, overrides=True)
     given = [word for word in words if "=" in word]
     codes = [run([f"experiment={name}", *given]) for name in names or paths.experiments()]
-    return max([report(words), *codes])
+    return max([report([*names, f"scale={options['scale']}", f"out={options['out']}"]), *codes])
 
 
 def draw(words: list[str]) -> int:
@@ -72,7 +72,7 @@ def draw(words: list[str]) -> int:
     from bnrepro import report
 
     committed = "--committed" in words
-    names, options = _split([word for word in words if word != "--committed"], overrides=True)
+    names, options = _split([word for word in words if word != "--committed"])
     for name in names or paths.experiments():
         home = paths.RESULTS / name if committed else _home(name, options)
         if not committed and (home / "plan.json").exists():
@@ -88,7 +88,7 @@ def report(words: list[str]) -> int:
     """draw what has runs and put figures and claims on one page"""
     from bnrepro import report as page
 
-    names, options = _split(words, overrides=True)
+    names, options = _split(words)
     names = names or [name for name in paths.experiments() if (_home(name, options) / "plan.json").exists()]
     if not names:
         raise records.RecordError(f"{Path(options['out']) / options['scale']}: no runs; start them: bnrepro reproduce")

@@ -22,7 +22,7 @@ def run(overrides: list[str]) -> int:
     arguments = [argument for argument in overrides if argument not in ("-m", "--multirun")]
     for argument in arguments:
         check_override(argument)
-    return _hydra(["--multirun", *arguments])
+    return _hydra(["--multirun", *map(_forced, arguments)])
 
 
 def check_override(argument: str) -> None:
@@ -44,6 +44,13 @@ def check_override(argument: str) -> None:
             raise validate.ConfigError(name, value, "only one at a time; `bnrepro reproduce` takes several experiments")
     elif name not in known:
         raise validate.ConfigError(name, value, "no such field" + validate.nearest(name, known))
+
+
+def _forced(argument: str) -> str:
+    """With ++ a field that the chosen kind of model or optimizer lacks reaches our own check, which names it."""
+    plain = argument.lstrip("+")
+    name = plain.partition("=")[0]
+    return f"++{plain}" if name in validate.known_fields() and name not in GROUPS else argument
 
 
 def job(cfg) -> None:
@@ -96,7 +103,7 @@ def _hydra(arguments: list[str]) -> int:
         return int(done.code or 0)
     except (HydraException, OmegaConfBaseException) as error:
         reason = " ".join(str(error.__cause__ or error).split())
-        raise validate.ConfigError("run", " ".join(arguments[1:]), reason) from None
+        raise validate.ConfigError("run", " ".join(word.lstrip("+") for word in arguments[1:]), reason) from None
     finally:
         sys.argv = typed
     return 0

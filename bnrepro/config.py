@@ -159,7 +159,7 @@ class Train:
     )  # fmt: skip
     stalled_below: float | None = setting(
         1.5,
-        "a run whose training accuracy never reaches this multiple of chance counts as stalled; null: never",
+        "stalled: the training accuracy never reached this multiple of chance; null: never stalled",
         above=0,
     )
     checkpoint_seconds: float = setting(60.0, "seconds between checkpoints", least=0, identity=False)

@@ -37,6 +37,8 @@ def read_image_folder(config: Data) -> Arrays:
     The decoded arrays (with their SHA-256, which also depends on Pillow's JPEG decoder) are cached in data.root/cache
     under a fingerprint of all names, sizes and times of change, so that a changed folder is decoded again.
     """
+    if config.path is None:
+        raise _error(config, "must name the directory that holds train/ and test/")
     base = Path(config.path).expanduser()
     classes = _classes(config, base)
     splits = {split: _entries(config, base, split, classes) for split in ("train", "test")}

@@ -77,7 +77,9 @@ def _settings(base: dict) -> dict:
             raise ConfigError(name, base[name], "must be true or false")
     if not (base["jobs"] is None or (type(base["jobs"]) is int and base["jobs"] >= 1)):
         raise ConfigError("jobs", base["jobs"], "must be a whole number, at least 1, or null")
-    if not (base["engine_minutes"] is None or (type(base["engine_minutes"]) in (int, float) and base["engine_minutes"] > 0)):
+    if not (
+        base["engine_minutes"] is None or (type(base["engine_minutes"]) in (int, float) and base["engine_minutes"] > 0)
+    ):
         raise ConfigError("engine_minutes", base["engine_minutes"], "must be a number greater than 0, or null")
     return {name: base[name] for name in ("dry_run", "launch", "retry_failed")}
 

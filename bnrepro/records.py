@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import math
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -94,7 +93,7 @@ def read(path: Path, table: str) -> pd.DataFrame:
     """One table, checked line by line, so that a file cut in mid-row is reported rather than read as missing values."""
     import pandas as pd
 
-    _check(path, table)
+    check(path, table)
     frame = pd.read_csv(
         path, keep_default_na=False, na_values={name: [""] for name in ("value", "x", "y", "low", "high")}
     )
@@ -127,17 +126,18 @@ def read_json(path: Path) -> dict | None:
     """The content, or None where there is no such file. Raises RecordError for half a file."""
     try:
         return json.loads(path.read_text())
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     except ValueError as error:
         raise RecordError(f"{path}: {error}") from None
 
 
-def _check(path: Path, table: str) -> None:
+def check(path: Path, table: str) -> str:
+    """The text of a table. Raises RecordError, naming file and line, for a wrong header or a row that was cut."""
     try:
         with open(path, newline="") as file:
             text = file.read()
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         raise RecordError(f"{path}: not there") from None
     reader = csv.reader(text.splitlines())
     header = next(reader, [])
@@ -149,11 +149,12 @@ def _check(path: Path, table: str) -> None:
             raise RecordError(f"{path}, line {reader.line_num}: {len(row)} of {len(header)} columns, the file was cut")
     if not text.endswith("\n"):
         raise RecordError(f"{path}, line {reader.line_num}: the line has no end, the file was cut")
+    return text
 
 
 def _cell(value: object) -> object:
     if value is None:
         return ""
     if isinstance(value, float):
-        return repr(value) if math.isfinite(value) else str(value)
+        return repr(float(value))  # of a NumPy float too
     return value

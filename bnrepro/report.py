@@ -117,7 +117,7 @@ def _setting(tables: records.Tables) -> str:
     runs = tables.runs[tables.runs["status"].isin(records.RESULTS)]
     parts = [tables.scale]
     for name, group in runs[runs["status"] != "diverged"].groupby("data"):
-        images, epochs = group["train_images"].astype(int), group["epochs"].astype(float)
+        images, epochs = group["train_images"].astype(float).astype(int), group["epochs"].astype(float)
         parts.append(f"{name}: {_range(images)} images, {_range(epochs)} epochs")
     if missing := len(tables.runs) - len(runs):
         parts.append(f"{missing} of {len(tables.runs)} runs missing")
@@ -135,7 +135,9 @@ def _range(values: pd.Series) -> str:
 
 
 def _run_row(directory: Path, axes: list[str]) -> dict:
-    config = json.loads((directory / "config.json").read_text())
+    config = records.read_json(directory / "config.json")
+    if config is None:
+        raise records.RecordError(f"{directory / 'config.json'}: not there; the same `bnrepro run` makes it again")
     manifest = records.read_json(directory / "manifest.json") or {}
     status = records.read_json(directory / "status.json") or {"status": "pending"}
     settings, step = flat(config), status.get("step", 0)
@@ -147,7 +149,7 @@ def _run_row(directory: Path, axes: list[str]) -> dict:
 
 
 def _joined(directories: list[Path], table: str) -> str:
-    """All runs' rows under one header; the files are checked when the joined table is read."""
-    texts = [(directory / f"{table}.csv").read_text() for directory in directories]
+    """All runs' rows under one header, of checked files, so that a damaged one is named and not the joined table."""
+    texts = [records.check(directory / f"{table}.csv", table) for directory in directories]
     body = "".join(text.split("\n", 1)[1] for text in texts)
     return ",".join(records.COLUMNS[table]) + "\n" + body

@@ -66,11 +66,11 @@ def draw(data, fig):
     for axis, (_, points) in zip((left, right), data.groupby("panel", sort=False), strict=True):
         for series, line in points.groupby("series", sort=False):
             if series.startswith("theory"):
-                label = "theory" if series.endswith("linear") else None
-                axis.plot(line.x, line.y, **style.arm(series), label=label)
+                axis.plot(line.x, line.y, **style.arm(series))
             else:
                 axis.plot(line.x, line.y, **style.arm(series), label=style.label(series, int(line.n.max())))
                 axis.fill_between(line.x, line.low, line.high, color=style.arm(series)["color"], alpha=0.2, linewidth=0)
+    right.plot([], [], **style.arm("theory"), label="theory")  # the legend of both panels
     right.legend()
     left.set(xscale="log", xlabel="batch size", ylabel="growth of squared gradient per layer")
     left.set(title="mean and 95% interval over nets", xticks=sorted(data[data.panel == "rate"].x.unique()))

@@ -25,7 +25,7 @@ VGG = {"model": {"kind": "vgg11", "width": 0.02, "norm": "batch"}, "data.shape":
 
 @pytest.fixture
 def tiny():
-    """tiny({"model.norm": "none", "optim": {"kind": "adam"}}): a small run with some fields or whole sections changed."""
+    """tiny({"model.norm": "none", "optim": {"kind": "adam"}}): a small run, some fields or sections changed."""
 
     def build(changes: dict | None = None) -> config.Config:
         values = copy.deepcopy(TINY)

@@ -21,8 +21,8 @@ from pathlib import Path
 
 SWEEP = [
     "experiment=sigmoid_gradients", "data=synthetic", "data.size=2000", "data.batch_size=50", "data.crop=2",
-    "seed=0,1,2", "model.norm=none,batch", "model.width=50", "train.steps=4000", "train.eval_every=10", "probes.steps=null",
-    "probes.per_decade=30", "train.checkpoint_seconds=0.3", "optim.momentum=0.8", "jobs=2",
+    "seed=0,1,2", "model.norm=none,batch", "model.width=50", "train.steps=4000", "train.eval_every=10",
+    "probes.steps=null", "probes.per_decade=30", "train.checkpoint_seconds=0.3", "optim.momentum=0.8", "jobs=2",
 ]  # fmt: skip
 
 

@@ -171,7 +171,9 @@ def test_the_test_score_is_that_of_the_trained_net_in_eval_mode(tiny, trained, v
     run = trained(tiny())
     images, labels = run.dataset.test.images, run.dataset.test.labels
     logits = run.model.eval()((images / 255 - run.dataset.mean) / run.dataset.std)
-    assert values(run, "test", "loss")[20] == pytest.approx(nn.functional.cross_entropy(logits, labels).item(), rel=1e-5)
+    assert values(run, "test", "loss")[20] == pytest.approx(
+        nn.functional.cross_entropy(logits, labels).item(), rel=1e-5
+    )
     assert values(run, "test", "accuracy")[20] == pytest.approx((logits.argmax(1) == labels).double().mean().item())
 
 

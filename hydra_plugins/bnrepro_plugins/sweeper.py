@@ -41,7 +41,9 @@ class GridSweeper(Sweeper):
 
     def sweep(self, arguments: list[str]) -> None:
         planned = plan.plan(parse(arguments), self._compose)
-        command = shlex.join(["bnrepro", "run", *arguments])
+        command = shlex.join(["bnrepro", "run", *(argument.lstrip("+") for argument in arguments)])
+        if planned.settings["launch"] and not planned.settings["dry_run"]:
+            _check_engine(type(self.launcher).__name__)
         raise SystemExit(sweep.run(planned, command, self._launch))
 
     def _compose(self, overrides: list[str]) -> dict:
@@ -55,7 +57,6 @@ class GridSweeper(Sweeper):
         """Whatever happens to the engine, the runs' own files say what was done; the same command continues."""
         overrides = [[f"run_dir={_quoted(str(job.directory))}"] for job in jobs]
         engine = type(self.launcher).__name__
-        _check_engine(engine)
         try:
             with _time_limit(self.config.engine_minutes):
                 self.launcher.launch(overrides, initial_job_idx=0)
@@ -101,9 +102,8 @@ def parse(arguments: list[str]) -> list[plan.Override]:
             values = [parser.parse_override(f"{name}={element}").value() for element in elements]
             text = [f"{name}={element}" for element in elements]
         else:
-            # ++ lets a field that this kind of model or optimizer lacks through to our own check, which names it
-            line = override.input_line.lstrip("+")
-            values, text = [override.value()], [line if group or override.is_delete() else f"++{line}"]
+            line = override.input_line
+            values, text = [override.value()], [line.lstrip("+") if group else line]
         found.append(plan.Override(name, values, text, group))
     return found
 

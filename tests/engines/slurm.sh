@@ -3,7 +3,6 @@
 #
 #   slurm.sh up DIR [NODES]      start it; its configuration is DIR/etc/slurm.conf (export SLURM_CONF)
 #   slurm.sh node DIR NAME       start the slurmd of one node again
-#   slurm.sh mute DIR            stop the accounting, so that sacct fails
 #   slurm.sh down DIR            empty the queue, then stop everything that `up` started
 #
 # Needs root and Debian's munge, slurmctld, slurmd, slurm-client, slurm-wlm-basic-plugins, slurmdbd, mariadb-server.
@@ -99,7 +98,7 @@ EOF
 idle() { [ "$(sinfo -hN -o %T | grep -c idle)" = "$1" ]; }
 empty() { [ -z "$(timeout 5 squeue -h)" ]; }
 stop() { [ ! -f "$1" ] || kill "$(cat "$1")" 2>/dev/null || true; }
-gone() { [ ! -f "$1" ] || ! kill -0 "$(cat "$1")"; }
+gone() { [ ! -f "$1" ] || ! grep -qv "^State:.Z" <(grep "^State:" "/proc/$(cat "$1")/status"); }  # a zombie is gone
 
 case $verb in
 up)
@@ -118,13 +117,11 @@ up)
 node)
   slurmd -N "$3"
   ;;
-mute)
-  stop "$D/run/slurmdbd.pid"
-  wait_for 20 gone "$D/run/slurmdbd.pid"
-  ;;
 down)  # the queue first: a step whose controller went away never ends
-  timeout 5 scancel -u root || true
-  wait_for 30 empty || true
+  if [ -f "$D/run/slurmctld.pid" ]; then
+    timeout 5 scancel -u root || true
+    wait_for 30 empty || true
+  fi
   for file in "$D"/run/slurmd-*.pid "$D"/run/slurmctld.pid "$D"/run/slurmdbd.pid "$D"/mysql/pid; do
     stop "$file"
     wait_for 20 gone "$file" || kill -9 "$(cat "$file")"

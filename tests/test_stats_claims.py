@@ -1,0 +1,179 @@
+"""Intervals, choices and verdicts on hand-made numbers with known answers."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from bnrepro import claims, select, stats
+from bnrepro.claims import Claim
+from bnrepro.records import COLUMNS, Tables
+from bnrepro.stats import Estimate
+
+NAN, INF = math.nan, math.inf
+
+
+def same(estimate: Estimate, value: float, low: float, high: float, n: int) -> None:
+    found = (estimate.value, estimate.low, estimate.high)
+    assert found == pytest.approx((value, low, high), rel=1e-9, nan_ok=True)
+    assert estimate.n == n
+
+
+def test_the_interval_of_a_mean_is_students():
+    half = 4.302652729911275 / math.sqrt(3)  # quantile 0.975 of t with 2 degrees of freedom; standard deviation 1
+    same(stats.mean([1.0, 2.0, 3.0]), 2.0, 2.0 - half, 2.0 + half, 3)
+    half = 12.706204736432095 * math.sqrt(2) / math.sqrt(2)  # 1 degree of freedom; standard deviation sqrt(2)
+    same(stats.mean([1.0, 3.0]), 2.0, 2.0 - half, 2.0 + half, 2)
+
+
+def test_equal_values_have_an_interval_of_no_width():
+    same(stats.mean([4.0] * 5), 4.0, 4.0, 4.0, 5)
+    same(stats.median([4.0] * 5), 4.0, 4.0, 4.0, 5)
+
+
+@pytest.mark.parametrize("estimate", [stats.mean, stats.median, stats.geometric_mean])
+def test_one_value_has_no_interval_and_none_has_no_value(estimate):
+    same(estimate([2.0]), 2.0, NAN, NAN, 1)
+    same(estimate([]), NAN, NAN, NAN, 0)
+
+
+def test_the_geometric_mean_is_that_of_the_logarithms():
+    half = 12.706204736432095 * math.log(100) / 2  # the standard error of log 1 and log 100 is half of their difference
+    same(stats.geometric_mean([1.0, 100.0]), 10.0, 10 * math.exp(-half), 10 * math.exp(half), 2)
+
+
+def test_the_bootstrap_is_the_same_each_time_and_leaves_random_state_alone():
+    values = [3.0, 1.0, 4.0, 1.0, 5.0, 9.0, 2.0]
+    before = np.random.get_state()[1].copy()
+    first = stats.median(values)
+    assert first == stats.median(values)
+    assert (np.random.get_state()[1] == before).all()
+    same(first, 3.0, 1.0, 5.0, 7)
+
+
+def test_the_bootstrap_resamples_seeds_and_not_numbers():
+    rows = [[0.0, 10.0], [0.0, 10.0], [0.0, 10.0]]  # every seed alike: no spread, whatever is inside of one
+    same(stats.bootstrap(rows, lambda x: float(x.mean())), 5.0, 5.0, 5.0, 3)
+
+
+def test_the_bootstrap_agrees_with_students_interval_on_many_values():
+    values = np.random.default_rng(1).normal(size=400)
+    exact, resampled = stats.mean(values), stats.bootstrap(values, lambda x: float(x.mean()))
+    assert (resampled.low, resampled.high) == pytest.approx((exact.low, exact.high), abs=0.02)
+
+
+def test_a_pair_needs_both_seeds():
+    first, second = {0: 1.0, 1: 2.0, 2: 5.0, 7: 100.0}, {2: 8.0, 1: 4.0, 0: 2.0, 9: -100.0}
+    half = 4.302652729911275 / math.sqrt(3)
+    same(stats.paired(first, second), 2.0, 2.0 - half, 2.0 + half, 3)  # differences 1, 2, 3
+    same(stats.paired({0: 1.0}, {1: 1.0}), NAN, NAN, NAN, 0)
+
+
+@pytest.mark.parametrize("bad", [NAN, INF, -INF])
+@pytest.mark.parametrize("estimate", [stats.mean, stats.median, stats.geometric_mean])
+def test_values_that_are_not_finite_are_refused_and_not_dropped(estimate, bad):
+    with pytest.raises(ValueError, match="1 of 3 values are not finite"):
+        estimate([1.0, bad, 2.0])
+
+
+def test_a_pair_with_a_lost_run_is_refused():
+    with pytest.raises(ValueError, match="not finite"):
+        stats.paired({0: 1.0, 1: 2.0}, {0: NAN, 1: 2.0})
+
+
+def claim(low: float, high: float, n: int = 5, **bounds) -> Claim:
+    return Claim("c", "Someone 2015", "it is so", "4.1 (stated)", Estimate((low + high) / 2, low, high, n), **bounds)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "verdict"),
+    [
+        (1.1, 1.9, "reproduced"),
+        (1.0, 2.0, "reproduced"),
+        (0.9, 1.5, "inconclusive"),
+        (1.5, 2.1, "inconclusive"),
+        (0.5, 2.5, "inconclusive"),
+        (0.1, 0.9, "not reproduced"),
+        (2.1, 2.9, "not reproduced"),
+        (NAN, NAN, "not enough runs"),
+    ],
+)
+def test_the_verdict_is_where_the_whole_interval_lies(low, high, verdict):
+    assert claim(low, high, least=1.0, most=2.0).verdict == verdict
+
+
+@pytest.mark.parametrize(("low", "high"), [(1.1, 1.9), (2.1, 2.9), (0.5, 2.5)])
+def test_fewer_runs_than_the_rule_needs_are_never_a_verdict(low, high):
+    assert claim(low, high, n=4, least=1.0, most=2.0).verdict == "not enough runs"
+    assert claim(low, high, n=4, needed=3, least=1.0, most=2.0).verdict != "not enough runs"
+
+
+def test_one_bound_is_enough():
+    assert claim(0.1, 9e9, least=0.0).verdict == "reproduced"
+    assert claim(-9e9, -0.1, least=0.0).verdict == "not reproduced"
+    assert claim(-9e9, -0.1, most=0.0).verdict == "reproduced"
+    assert claim(-0.1, 0.1, most=0.0).verdict == "inconclusive"
+
+
+def test_every_verdict_is_a_known_one():
+    assert claims.VERDICTS == ("reproduced", "not reproduced", "inconclusive", "not enough runs")
+
+
+@pytest.mark.parametrize(
+    ("bounds", "text"),
+    [
+        ({"least": 2}, "95% interval >= 2, n >= 5"),
+        ({"most": 0.5, "needed": 3}, "95% interval <= 0.5, n >= 3"),
+        ({"least": 1, "most": 3, "because": "a factor"}, "95% interval within 1 to 3, n >= 5 (a factor)"),
+    ],
+)  # fmt: skip
+def test_the_rule_says_what_would_have_been_enough(bounds, text):
+    assert claim(1.0, 2.0, **bounds).rule == text
+
+
+def test_claims_become_the_rows_of_their_table():
+    frame = claims.frame([claim(1.0, 2.0, least=1.0), claim(NAN, NAN, n=0)])
+    assert list(frame) == COLUMNS["claims"]
+    assert frame.iloc[0].tolist() == [
+        "c", "Someone 2015", "it is so", "4.1 (stated)", 1.5, 1.0, 2.0, 5, "95% interval >= 1, n >= 5", "reproduced",
+    ]  # fmt: skip
+    assert frame["verdict"].tolist() == ["reproduced", "not enough runs"]
+    assert list(claims.frame([])) == COLUMNS["claims"]
+
+
+@pytest.fixture
+def tables():
+    """Rates 0.1 and 1 by two arms by two seeds: (status, validation accuracies by step)."""
+    outcomes = {
+        ("none", 0.1, 0): ("completed", [0.2, 0.6]), ("none", 0.1, 1): ("stalled", [0.4, 0.4]),
+        ("none", 1.0, 0): ("completed", [0.9, 0.9]), ("none", 1.0, 1): ("diverged", [0.9]),
+        ("batch", 0.1, 0): ("completed", [0.9, 0.8]), ("batch", 0.1, 1): ("completed", [0.9, 0.8]),
+        ("batch", 1.0, 0): ("completed", [0.1, 0.8]), ("batch", 1.0, 1): ("completed", [0.1, 0.8]),
+        ("batch", 2.0, 0): ("failed", [1.0]),
+    }  # fmt: skip
+    runs, rows = [], []
+    for (norm, lr, seed), (status, values) in outcomes.items():
+        name = f"{norm}{lr}{seed}"
+        runs.append({"run": name, "seed": seed, "status": status, "model.norm": norm, "optim.lr": lr})
+        for step, value in reversed(list(enumerate(values, 1))):
+            rows += [(name, step, "valid", "accuracy", value), (name, step, "test", "accuracy", 1 - value)]
+            rows.append((name, step, "valid", "loss", value))
+    return Tables(pd.DataFrame(runs), pd.DataFrame(rows, columns=["run", "step", "split", "metric", "value"]), None)
+
+
+def test_the_final_value_is_the_last_and_a_diverged_run_has_the_worst(tables):
+    final = select.final(tables, "valid").set_index("run")["value"].to_dict()
+    assert final["none0.10"] == 0.6 and final["none0.11"] == 0.4 and final["batch0.10"] == 0.8
+    assert final["none1.01"] == 0.0
+    assert "batch2.00" not in final, "a failed run is not a result"
+    assert select.final(tables, "valid", "loss").set_index("run")["value"]["none1.01"] == INF
+
+
+def test_the_best_rate_is_that_of_the_validation_images_and_of_equals_the_smaller(tables):
+    best = select.best(tables, "optim.lr", ["model.norm"]).set_index("model.norm")
+    assert best["optim.lr"].to_dict() == {"none": 0.1, "batch": 0.1}  # none: (0.6 + 0.4) / 2 against (0.9 + 0) / 2
+    assert best["value"].to_dict() == pytest.approx({"none": 0.5, "batch": 0.8})
+    assert select.best(tables, "optim.lr", [])["optim.lr"].tolist() == [0.1]
