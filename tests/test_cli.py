@@ -411,42 +411,46 @@ def test_drawing_imports_neither_torch_nor_hydra():
 # The real thing, in processes of their own
 
 
-def shell(*words: str, **options) -> subprocess.CompletedProcess:
-    command = [sys.executable, "-m", "bnrepro", *words]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120, **options)
-
-
 def test_a_mistake_ends_the_command_with_code_2_and_one_line(elsewhere):
-    done = shell(*RUN, "optim=sdg")
+    done = subprocess.run([sys.executable, "-m", "bnrepro", *RUN, "optim=sdg"], capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == "optim=sdg: must be one of adam, rmsprop, sgd, did you mean sgd?\n"
     assert not list(elsewhere.iterdir())
 
 
-def test_damaged_data_are_found_by_the_process_that_reads_them(elsewhere, folder):
-    (folder / "test" / "cat" / "0.png").write_bytes(b"no image")
-    done = shell(*RUN, *IMAGES)
-    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
-    assert done.stderr.startswith("data.path=images: images/test/cat/0.png cannot be read as an image")
-    assert not (elsewhere / "outputs").exists()
+COMMANDS = """
+import contextlib, io, json, os, sys
+from bnrepro import cli
+for words in json.loads(sys.argv[1]):
+    with contextlib.redirect_stdout(io.StringIO()) as out, contextlib.redirect_stderr(io.StringIO()) as err:
+        try:
+            cli.main(words)
+        except SystemExit as left:
+            code = left.code
+    print(json.dumps([code, out.getvalue(), err.getvalue(), os.path.exists("outputs")]))
+"""
 
 
-def test_a_sweep_runs_once_and_then_has_nothing_to_do(elsewhere, folder):
-    words = (*RUN, *IMAGES, "model.norm=none,batch", "train.steps=2", "probes.steps=[1,2]", "jobs=2", "device=cpu")
-    first = shell(*words)
-    assert (first.returncode, first.stderr) == (0, ""), first.stderr
-    assert first.stdout.splitlines()[-1] == "2 completed"
-    written = {path: path.read_bytes() for path in elsewhere.glob("outputs/quick/*/runs/*/*")}
-    assert {path.name for path in written} >= {
-        "config.json",
-        "manifest.json",
-        "metrics.csv",
-        "layers.csv",
-        "status.json",
-    }
-    second = shell(*words)
-    assert second.returncode == 0 and "2 runs in" in second.stdout and "0 to do" in second.stdout
-    assert {path: path.read_bytes() for path in written} == written
-    note = json.loads((elsewhere / "outputs" / "quick" / "sigmoid_gradients" / "plan.json").read_text())
+def test_a_sweep_needs_good_data_runs_once_and_then_has_nothing_to_do(elsewhere, folder):
+    """Three commands in one process, since each process of commands starts a fork server, which takes seconds."""
+    shutil.copytree(folder, elsewhere / "damaged")
+    (elsewhere / "damaged" / "test" / "cat" / "0.png").write_bytes(b"no image")
+    words = [*RUN, *IMAGES, "model.norm=none,batch", "train.steps=2", "probes.steps=[1,2]", "jobs=2", "device=cpu"]
+    commands = [[*words, "data.path=damaged"], words, words]
+    done = subprocess.run([sys.executable, "-c", COMMANDS, json.dumps(commands)], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, ""), done.stderr
+    damaged, first, second = map(json.loads, done.stdout.splitlines())
+
+    code, out, err, started = damaged
+    assert (code, out, err.count("\n"), started) == (2, "", 1, False)
+    assert err.startswith("data.path=damaged: damaged/test/cat/0.png cannot be read as an image")
+
+    assert (first[0], first[2]) == (0, "") and first[1].splitlines()[-1] == "2 completed"
+    runs = list(elsewhere.glob("outputs/quick/sigmoid_gradients/runs/*"))
+    assert len(runs) == 2 and all(json.loads((run / "status.json").read_text())["attempt"] == 1 for run in runs)
+    assert all((run / f"{name}.csv").stat().st_size > 100 for run in runs for name in ("metrics", "layers"))
+
+    assert (second[0], second[2]) == (0, "") and "2 runs in" in second[1] and "0 to do" in second[1]
+    note = json.loads((runs[0].parents[1] / "plan.json").read_text())
+    assert sorted(note["runs"]) == sorted(run.name for run in runs)
     assert note["command"].startswith("bnrepro run experiment=sigmoid_gradients") and "++" not in note["command"]
-    assert len(note["runs"]) == 2

@@ -130,7 +130,7 @@ def wait_for(path: Path, process: subprocess.Popen) -> None:
 
 
 def test_a_killed_run_is_interrupted_and_the_same_command_continues_it_to_the_byte(tiny, trained, tmp_path):
-    settings = tiny({"train.steps": 600, "train.checkpoint_seconds": 0.0, "probes.per_decade": 20})
+    settings = tiny({"train.steps": 400, "train.checkpoint_seconds": 0.0, "probes.per_decade": 20})
     directory = frozen(settings, tmp_path / "run")
     process = start(directory)
     wait_for(directory / "checkpoint.pt", process)
@@ -191,6 +191,14 @@ def test_a_run_that_raises_has_failed_and_its_log_says_where(tiny, trained, tmp_
     assert "Traceback" in log and "in broken" in log
     assert execute.execute(directory) == "completed"
     assert tables(directory) == tables(trained(settings).directory)
+
+
+def test_without_torch_a_run_has_failed_and_says_so(tiny, tmp_path):
+    directory = frozen(tiny(), tmp_path / "run")
+    code = "import sys; sys.modules['torch'] = None; from bnrepro import execute; sys.exit(execute.main())"
+    done = subprocess.run([sys.executable, "-c", code, str(directory)], capture_output=True, text=True)
+    assert (done.returncode, execute.status(directory)) == (1, "failed")
+    assert "torch" in records.read_json(directory / "status.json")["reason"]
 
 
 def test_a_configuration_that_the_data_cannot_serve_fails_without_raising(tiny, tmp_path):

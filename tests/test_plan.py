@@ -209,10 +209,10 @@ def test_the_defaults_of_the_other_kinds_are_pinned(kind):
              "optim": {"kind": "rmsprop"}, "seed": 3, "train": {"steps": 50}},
         ),
         (
-            Config(data=Data(kind="cifar10"), model=VGG11(width=0.5), optim=Adam(lr=1.0), schedule=Schedule(kind="step")),
+            Config(data=Data(kind="cifar10"), model=VGG11(width=0.5), optim=Adam(lr=1.0), schedule=Schedule("step")),
             "5c5ba176",
-            {"data": {"kind": "cifar10"}, "model": {"kind": "vgg11", "width": 0.5}, "optim": {"kind": "adam", "lr": 1.0},
-             "schedule": {"kind": "step"}},
+            {"data": {"kind": "cifar10"}, "model": {"kind": "vgg11", "width": 0.5},
+             "optim": {"kind": "adam", "lr": 1.0}, "schedule": {"kind": "step"}},
         ),
     ],
 )  # fmt: skip

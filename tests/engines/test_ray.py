@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import secrets
 import signal
 import subprocess
 import sys
@@ -16,6 +17,8 @@ from conftest import Sweep, wait_for
 
 ray = pytest.importorskip("ray")
 pytestmark = pytest.mark.engines
+# Ray executes whatever it is sent. Without a token of the tests' own, ray_local would leave one in the home directory.
+ENV = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32), "RAY_USAGE_STATS_ENABLED": "0"}
 
 
 class Cluster:
@@ -23,7 +26,7 @@ class Cluster:
 
     def __init__(self, directory: str):
         self.directory, self.nodes, self.address = directory, {}, ""
-        self.env = {"RAY_USAGE_STATS_ENABLED": "0"}
+        self.env = dict(ENV)
 
     def up(self) -> None:
         self._start("head", "--head", "--port=6379", "--include-dashboard=false", f"--temp-dir={self.directory}")
@@ -43,11 +46,12 @@ class Cluster:
             self.nodes.pop(name).wait()
 
     def _start(self, name: str, *words: str) -> None:
-        command = [Path(sys.executable).with_name("ray"), "start", "--block", "--num-cpus=1", "--disable-usage-stats"]
+        command = [Path(sys.executable).with_name("ray"), "start", "--block", "--num-cpus=1"]
         with open(Path(self.directory, f"{name}.log"), "w") as log:
             self.nodes[name] = subprocess.Popen(
-                [*command, *words], stdout=log, stderr=subprocess.STDOUT, start_new_session=True, cwd=self.directory
-            )
+                [*command, *words],
+                stdout=log, stderr=subprocess.STDOUT, env=os.environ | ENV, cwd=self.directory, start_new_session=True,
+            )  # fmt: skip
 
 
 def _below(pid: int) -> list[int]:
@@ -62,9 +66,8 @@ def _below(pid: int) -> list[int]:
 
 @pytest.fixture
 def cluster():
-    with tempfile.TemporaryDirectory(
-        prefix="ray-", ignore_cleanup_errors=True
-    ) as directory:  # short: sockets are there
+    # Not pytest's directory: the paths of sockets must be short.
+    with tempfile.TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True) as directory:
         started = Cluster(directory)
         try:
             started.up()
@@ -79,7 +82,7 @@ def sweep(cluster, tmp_path):
 
 
 def test_a_ray_of_its_own_writes_what_the_local_engine_writes(tmp_path, expected):
-    sweep = Sweep(tmp_path / "out", "hydra/launcher=ray_local", "jobs=2")
+    sweep = Sweep(tmp_path / "out", "hydra/launcher=ray_local", "jobs=2", env=ENV)
     code, stdout, stderr = sweep.run()
     assert code == 0, stdout + stderr
     assert sweep.tables() == expected
@@ -118,7 +121,7 @@ def test_the_same_command_completes_a_sweep_that_lost_its_cluster(cluster, sweep
     assert all(after[seed]["attempt"] == before.get(seed, {"attempt": 0})["attempt"] + 1 for seed in {*range(4)} - done)
 
 
-def test_a_driver_ends_after_engine_minutes(cluster, sweep, expected):
+def test_a_driver_ends_after_engine_minutes(sweep):
     sweep.engine = ("hydra/launcher=ray_cluster", "engine_minutes=0.1", "hydra.launcher.ray.remote.num_cpus=4")
     code, stdout, _ = sweep.run()
     assert code == 1
