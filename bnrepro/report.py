@@ -7,7 +7,6 @@ and the pictures, `write` puts what is drawn on one page.
 from __future__ import annotations
 
 import importlib.util
-import json
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
@@ -118,7 +117,8 @@ def _setting(tables: records.Tables) -> str:
     parts = [tables.scale]
     for name, group in runs[runs["status"] != "diverged"].groupby("data"):
         images, epochs = group["train_images"].astype(float).astype(int), group["epochs"].astype(float)
-        parts.append(f"{name}: {_range(images)} images, {_range(epochs)} epochs")
+        length = f"{_range(epochs)} epochs" if epochs.max() > 1 else f"{_range(group['last_step'].astype(int))} steps"
+        parts.append(f"{name}: {_range(images)} images, {length}")
     if missing := len(tables.runs) - len(runs):
         parts.append(f"{missing} of {len(tables.runs)} runs missing")
     return "; ".join([*parts, *_notes(tables)])

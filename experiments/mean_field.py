@@ -76,7 +76,7 @@ def draw(data, fig):
     left.set(title="mean and 95% interval over nets", xticks=sorted(data[data.panel == "rate"].x.unique()))
     left.xaxis.set_major_formatter("{x:g}")
     left.xaxis.set_minor_formatter("")
-    right.set(yscale="log", xlabel="layer (1: at the input)", ylabel="squared gradient, relative to the output layer")
+    right.set(yscale="log", xlabel="layer (1: at the input)", ylabel="squared gradient / output layer's")
     right.set_title(f"at batch {LARGE_BATCH}")
 
 

@@ -146,6 +146,7 @@ def test_a_plus_makes_no_difference(planned, plus):
 def test_names_are_readable_unique_and_fit_any_file_system(planned):
     found = planned("data.name='x y','äé/../z'", "data.path='a b'", "seed=0,1", "optim.lr=1e-5,0.30000000001")
     names = [job.name for job in found.jobs]
+    assert {job.directory.parent for job in found.jobs} == {found.home / "runs"}
     assert len(set(names)) == len(names) == 32
     assert all(re.fullmatch(r"[A-Za-z0-9._=-]{9,99}", name) for name in names)
     assert names[0].startswith("norm=none_width=4_seed=0_name=x-y_lr=1e-05-")
