@@ -73,8 +73,16 @@ def draw(words: list[str]) -> int:
 
     committed = "--committed" in words
     names, options = _split([word for word in words if word != "--committed"])
-    for name in names or paths.experiments():
-        home = paths.RESULTS / name if committed else _home(name, options)
+    places = {
+        name: paths.RESULTS / name if committed else _home(name, options) for name in names or paths.experiments()
+    }
+    if not names:  # all that there is
+        places = {name: home for name, home in places.items() if {"plan.json", "runs.csv"} & _files(home)}
+        if not places:
+            raise records.RecordError(
+                f"{Path(options['out']) / options['scale']}: no runs; start them: bnrepro reproduce"
+            )
+    for name, home in places.items():
         if not committed and (home / "plan.json").exists():
             report.collect(home)
         elif not (home / "runs.csv").exists():
@@ -82,6 +90,10 @@ def draw(words: list[str]) -> int:
         print(report.show(name, report.draw(name, home)))
         print(f"  figure: {home / 'figure.png'}\n")
     return 0
+
+
+def _files(home: Path) -> set[str]:
+    return {path.name for path in home.iterdir()} if home.is_dir() else set()
 
 
 def report(words: list[str]) -> int:
@@ -120,13 +132,16 @@ def status(words: list[str]) -> int:
 
 def data(words: list[str]) -> int:
     """fetch or verify a dataset and say where it lies"""
+    import yaml
+
     from bnrepro import datasets
 
     names, options = _split(words, overrides=True)
     for name in names or ["mnist5k"]:
         if name not in paths.choices("data"):
             raise validate.ConfigError("data", name, validate.one_of(name, paths.choices("data")))
-        fields = {key.removeprefix("data."): value for key, value in options.items() if key not in DEFAULTS}
+        given = {key: value for key, value in options.items() if key not in DEFAULTS}
+        fields = {key.removeprefix("data."): yaml.safe_load(value) for key, value in given.items()}
         print(datasets.describe(validate.section("data", _data_file(name, fields) | fields)))
     return 0
 
@@ -149,7 +164,7 @@ def _data_file(name: str, fields: dict[str, str]) -> dict:
     """conf/data/NAME.yaml, without Hydra."""
     import yaml
 
-    text = (paths.CONF / "data" / f"{name}.yaml").read_text().replace("${data.root}", fields.get("root", "data"))
+    text = (paths.CONF / "data" / f"{name}.yaml").read_text().replace("${data.root}", str(fields.get("root", "data")))
     return {key: value for key, value in yaml.safe_load(text).items() if key != "defaults"}
 
 

@@ -65,6 +65,8 @@ def freeze(config: Config, directory: Path) -> None:
     except OSError:  # another process was faster: then it holds the same configuration
         (beside / "config.json").unlink()
         beside.rmdir()
+        if not frozen.exists():
+            raise validate.ConfigError("out", directory, "holds files but no config.json; move it away") from None
 
 
 @contextlib.contextmanager

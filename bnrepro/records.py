@@ -40,6 +40,11 @@ class Table:
         """Open the table of one run; rows beyond `size` bytes (written after the checkpoint) are cut off."""
         self.run, self.columns = run, COLUMNS[table]
         self._file = open(path, "a+b")  # noqa: SIM115 (lives as long as the run)
+        if (held := self.size()) < size:
+            self._file.close()
+            raise RecordError(
+                f"{path}: {held} bytes, but the checkpoint was taken at {size}; remove the run's directory"
+            )
         self._file.truncate(size)
         if size == 0:
             self._append([self.columns])

@@ -79,13 +79,20 @@ def _check_engine(engine: str) -> None:
 def _time_limit(minutes: float | None) -> Iterator[None]:
     """Raise TimeoutError in the driver: after a partition Ray's never returns, although its jobs are done."""
 
+    over = []
+
     def late(*_: object) -> None:
-        raise TimeoutError(f"engine_minutes={minutes} are over")
+        over.append(True)
+        raise KeyboardInterrupt  # Ray swallows whatever else a signal handler raises while it waits
 
     previous = signal.signal(signal.SIGALRM, late)
-    signal.setitimer(signal.ITIMER_REAL, (minutes or 0) * 60)
+    signal.setitimer(signal.ITIMER_REAL, (minutes or 0) * 60, 60)  # again each minute, where the first was lost
     try:
         yield
+    except KeyboardInterrupt:
+        if not over:
+            raise
+        raise TimeoutError(f"engine_minutes={minutes} are over") from None
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, previous)

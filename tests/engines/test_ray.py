@@ -13,7 +13,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from conftest import Sweep, wait_for
+from sweeps import Sweep, wait_for
 
 ray = pytest.importorskip("ray")
 pytestmark = pytest.mark.engines

@@ -12,7 +12,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from conftest import Sweep, wait_for
+from sweeps import Sweep, wait_for
 
 pytest.importorskip("submitit")
 pytestmark = [
