@@ -15,10 +15,10 @@ from bnrepro.config import Config
 from bnrepro.validate import ConfigError
 
 
-def run(planned: plan.Plan, command: str, launch: Callable[[list[plan.Job]], None]) -> int:
+def run(planned: plan.Plan, command: str, launch: Callable[[list[plan.Job]], None], here: bool = True) -> int:
     """Do what is missing. Returns the exit code: 0 when every run has a result, 1 otherwise.
 
-    Raises ConfigError before the first step for a dataset, a device or a directory that cannot be used.
+    `here`: the runs use this machine, so its devices are checked. Raises ConfigError before the first step for a dataset, a device or a directory that cannot be used.
     """
     if planned.settings["dry_run"]:
         for job in planned.jobs:
@@ -28,7 +28,7 @@ def run(planned: plan.Plan, command: str, launch: Callable[[list[plan.Job]], Non
     settled = (*records.RESULTS, *(() if planned.settings["retry_failed"] else ("failed",)))
     missing = [job for job in planned.jobs if _state(job) not in settled]
     if missing and planned.settings["launch"]:
-        preflight([job.config for job in missing])
+        preflight([job.config for job in missing], here)
     plan.freeze(planned, command)
     print(f"{len(planned.jobs)} runs in {planned.home}, {len(missing)} to do", flush=True)
     if not planned.settings["launch"]:
@@ -94,11 +94,11 @@ def reporter(directories: list[Path]) -> Iterator[Callable[[Path], str]]:
         yield report
 
 
-def preflight(configs: list[Config]) -> None:
+def preflight(configs: list[Config], here: bool = True) -> None:
     """Load every dataset once and check the device, in a process that has torch, before the first run starts."""
     context = fork_server()
     receiver, sender = context.Pipe(duplex=False)
-    process = context.Process(target=_check, args=(configs, sender))
+    process = context.Process(target=_check, args=(configs, here, sender))
     process.start()
     sender.close()
     try:
@@ -112,14 +112,14 @@ def preflight(configs: list[Config]) -> None:
         raise problem
 
 
-def _check(configs: list[Config], sender) -> None:
+def _check(configs: list[Config], here: bool, sender) -> None:
     from bnrepro import data, train
 
     distinct = {repr((config.data, config.device)): config for config in configs}
     try:
         for config in distinct.values():
-            device = train.device_of(config)
-            _check_device(config.device, device)
+            if here:
+                _check_device(config.device, train.device_of(config))
             loaded = data.load(config.data, "cpu")
             data.Batches(loaded, config.data, config.seed)
         sender.send(None)

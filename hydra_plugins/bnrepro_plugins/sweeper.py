@@ -44,7 +44,8 @@ class GridSweeper(Sweeper):
         command = shlex.join(["bnrepro", "run", *(argument.lstrip("+") for argument in arguments)])
         if planned.settings["launch"] and not planned.settings["dry_run"]:
             _check_engine(type(self.launcher).__name__)
-        raise SystemExit(sweep.run(planned, command, self._launch))
+        here = type(self.launcher).__name__ in ("LocalLauncher", "BasicLauncher", "JoblibLauncher")
+        raise SystemExit(sweep.run(planned, command, self._launch, here))
 
     def _compose(self, overrides: list[str]) -> dict:
         composed = self.hydra_context.config_loader.load_sweep_config(self.config, overrides)
