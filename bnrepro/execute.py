@@ -141,7 +141,9 @@ def _train(directory: Path, tick: Callable[[int, int], None], log: TextIO) -> di
 def _failure(error: BaseException, log: TextIO) -> dict:
     train = sys.modules.get("bnrepro.train")  # where torch cannot be imported, this is no time to import it
     if isinstance(error, KeyboardInterrupt | SystemExit) or (train and isinstance(error, train.Interrupted)):
-        return {"status": "interrupted", "reason": str(error)}
+        return {"status": "interrupted", "reason": str(error)} | (
+            {"step": error.step} if hasattr(error, "step") else {}
+        )
     traceback.print_exception(error, file=log)
     return {"status": "failed", "reason": f"{type(error).__name__}: {error}".splitlines()[0]}
 

@@ -44,6 +44,8 @@ def collect(home: Path) -> int:
     plan = records.read_json(home / "plan.json")
     directories = [home / "runs" / name for name in plan["runs"]]
     runs = pd.DataFrame([_run_row(directory, plan["axes"]) for directory in directories])
+    whole = ["last_step", "train_images", "parameters"]
+    runs[whole] = runs[whole].astype("Int64")  # whole numbers stay whole where a run has none yet
     done = [path for path, status in zip(directories, runs["status"], strict=True) if status in records.RESULTS]
     for table in ("metrics", "layers"):
         records.write_text(_joined(done, table), home / f"{table}.csv")

@@ -18,7 +18,8 @@ from bnrepro.validate import ConfigError
 def run(planned: plan.Plan, command: str, launch: Callable[[list[plan.Job]], None], here: bool = True) -> int:
     """Do what is missing. Returns the exit code: 0 when every run has a result, 1 otherwise.
 
-    `here`: the runs use this machine, so its devices are checked. Raises ConfigError before the first step for a dataset, a device or a directory that cannot be used.
+    `here`: the runs use this machine, so its devices are checked. Raises ConfigError before the first step for a
+    dataset, a device or a directory that cannot be used.
     """
     if planned.settings["dry_run"]:
         for job in planned.jobs:

@@ -21,6 +21,10 @@ from bnrepro.streams import stream
 class Interrupted(Exception):
     """The run was asked to stop; its checkpoint is on the disk."""
 
+    def __init__(self, step: int, steps: int):
+        super().__init__(f"at step {step} of {steps}")
+        self.step = step
+
 
 @dataclass
 class Outcome:
@@ -86,7 +90,7 @@ class Run:
             images, labels = self.batches(step)
             optim.set_rate(self.optimizer, self._rate(step))
             self.recorder.before_forward(step)
-            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.train.precision == "bf16"):
+            with self._precision():
                 logits = self.model(images)
                 loss = F.cross_entropy(logits, labels)
             self.optimizer.zero_grad()
@@ -103,7 +107,7 @@ class Run:
                 self._save()
                 saved = time.monotonic()
             if stopping:
-                raise Interrupted(f"at step {step} of {self.steps}")
+                raise Interrupted(step, self.steps)
         return self._outcome()
 
     def close(self) -> None:
@@ -140,7 +144,8 @@ class Run:
             self._write(step, split, **self._score(split))
         if count := self.config.train.population_batches:
             first = step - step % self.batches.steps_per_epoch
-            with norms.population_statistics(self.model, (self.batches(first + k)[0] for k in range(1, count + 1))):
+            batches = (self.batches(first + k)[0] for k in range(1, count + 1))
+            with self._precision(), norms.population_statistics(self.model, batches):
                 self._write(step, "test_population", **self._score("test"))
 
     @torch.inference_mode()
@@ -152,12 +157,15 @@ class Run:
         self.model.eval()
         loss, correct = 0.0, 0
         for images, labels in data.evaluation_batches(images_of, self.dataset):
-            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.train.precision == "bf16"):
+            with self._precision():
                 logits = self.model(images)
             loss += F.cross_entropy(logits.float(), labels, reduction="sum").item()
             correct += int((logits.argmax(1) == labels).sum())
         self.model.train(training)
         return {"loss": loss / len(images_of), "accuracy": correct / len(images_of)}
+
+    def _precision(self) -> torch.autocast:
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.train.precision == "bf16")
 
     def _write(self, step: int, split: str, **values: float) -> None:
         epoch = step / self.batches.steps_per_epoch
@@ -182,6 +190,8 @@ class Run:
             self.optimizer.load_state_dict(state["optimizer"])
             self.progress = Progress(**state["progress"])
             torch.set_rng_state(state["dropout"].cpu())
+            if "dropout_cuda" in state:
+                torch.cuda.set_rng_state(state["dropout_cuda"].cpu(), self.device)
         sizes, name = self.progress.sizes, self.directory.name
         self.metrics = Table(self.directory / "metrics.csv", "metrics", name, sizes.get("metrics", 0))
         self.layers = Table(self.directory / "layers.csv", "layers", name, sizes.get("layers", 0))
@@ -195,6 +205,8 @@ class Run:
             "progress": vars(self.progress),
             "dropout": torch.get_rng_state(),
         }
+        if self.device.type == "cuda":
+            state["dropout_cuda"] = torch.cuda.get_rng_state(self.device)
         beside = self.directory / "checkpoint.pt.tmp"
         torch.save(state, beside)
         os.replace(beside, self.directory / "checkpoint.pt")

@@ -31,7 +31,7 @@ def tiny():
         values = copy.deepcopy(TINY)
         for name, value in (changes or {}).items():
             section, _, field = name.rpartition(".")
-            (values[section] if section else values)[field] = value
+            (values[section] if section else values)[field] = copy.deepcopy(value)
         return validate.build(values)
 
     return build

@@ -58,7 +58,7 @@ def planned(toy, tmp_path, monkeypatch):
 
     def run(*words: str) -> plan.Plan:
         with monkeypatch.context() as patch, pytest.raises(SystemExit) as left:
-            patch.setattr(sweep, "run", lambda plan, command, launch: found.append(plan) or 0)
+            patch.setattr(sweep, "run", lambda plan, *rest: found.append(plan) or 0)
             cli.main(["run", "experiment=toy", f"out={tmp_path / 'out'}", *words])
         assert left.value.code == 0
         return found[-1]

@@ -82,7 +82,8 @@ def test_every_statistic_is_that_of_plain_autograd_and_numpy(name, norm, dtype, 
     assert found.keys() == expected.keys()
     for (depth, statistic), value in found.items():
         rel = tolerance if statistic == "grad_spectral" else 1e-6
-        assert value == pytest.approx(expected[depth, statistic], rel=rel, abs=1e-8), (depth, statistic)
+        absolute = 1e-8 if statistic.startswith("act_") else 0  # of float32, where the mean of a tanh is about 0
+        assert value == pytest.approx(expected[depth, statistic], rel=rel, abs=absolute), (depth, statistic)
 
 
 def test_a_convolution_counts_as_the_matrix_of_its_output_channels():
@@ -93,19 +94,19 @@ def test_a_convolution_counts_as_the_matrix_of_its_output_channels():
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
-@pytest.mark.parametrize("scale", [1.0, 1e-12, 1e-21, 1e12])
+@pytest.mark.parametrize("scale", [1.0, 1e-12, 1e-20, 1e12])
 @pytest.mark.parametrize("shape", [(1, 1), (1, 9), (9, 1), (5, 40), (40, 5)])
 def test_the_spectral_norm_holds_at_every_shape_and_scale(shape, scale, dtype):
     matrix = scale * np.random.default_rng(0).standard_normal(shape)
     expected = np.linalg.svd(matrix, compute_uv=False)[0]
-    assert probes.spectral_norm(torch.tensor(matrix, dtype=dtype)) == pytest.approx(expected, rel=1e-5)
+    assert probes.spectral_norm(torch.tensor(matrix, dtype=dtype)) == pytest.approx(expected, rel=1e-5, abs=0)
 
 
 @pytest.mark.parametrize("scale", [1.0, 1e-12])
 def test_the_spectral_norm_of_a_matrix_of_rank_one_is_the_product_of_its_lengths(scale):
     u, v = torch.linspace(1, 2, 6), scale * torch.linspace(-1, 3, 50)
     expected = u.norm().item() * v.double().norm().item()
-    assert probes.spectral_norm(torch.outer(u, v)) == pytest.approx(expected, rel=1e-5)
+    assert probes.spectral_norm(torch.outer(u, v)) == pytest.approx(expected, rel=1e-5, abs=0)
     assert probes.spectral_norm(torch.zeros(4, 5)) == 0
 
 
