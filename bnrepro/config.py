@@ -61,11 +61,15 @@ class Data:
     signal: float = setting(1.0, "strength of the class pattern in synthetic images, 0 for pure noise", least=0)
 
 
+NORMS = ("none", "batch", "batch_manual", "group", "layer", "l1", "l2", "linf")
+WITHOUT_BATCH = ("none", "group", "layer")  # these look at one image at a time
+
+
 @dataclass
 class Normed:
     """The norm is an argument of every model."""
 
-    norm: str = setting("none", "normalisation of the hidden layers", choices=("none", "batch", "batch_manual"))
+    norm: str = setting("none", "normalisation of the hidden layers", choices=NORMS)
     affine: str = setting("both", "which of gamma and beta are learned", choices=("both", "gamma", "beta", "none"))
     gamma: float = setting(1.0, "initial gamma, and its value for ever where it is not learned")
     eps: float = setting(1e-5, "added to the variance, inside the root", least=0)
@@ -79,6 +83,8 @@ class Normed:
         + ("happynear",),
     )  # fmt: skip
     init_std: float = setting(0.01, "standard deviation of init=gaussian", above=0)
+    weight_scale: float = setting(1.0, "multiplies the initial weights of the hidden layers", above=0)
+    groups: int = setting(32, "groups of channels of norm=group", least=1)
 
 
 @dataclass
@@ -178,6 +184,9 @@ class Probes:
     steps: list[int] | None = setting(None, "recorded steps, instead of the logarithmic cadence")
 
 
+TASKS = ("train", "invariance")
+
+
 @dataclass
 class Config:
     """One run."""
@@ -187,6 +196,7 @@ class Config:
     seed: int = setting(0, "one seed gives all random streams: init, order, augment", least=0)
     device: str = setting("auto", "auto, cpu, cuda or cuda:N", identity=False)
     threads: int = setting(1, "torch threads of the run", least=1, identity=False)
+    task: str = setting("train", "what the run does: train a net, or measure one at its initial weights", choices=TASKS)
     data: Data = field(default_factory=Data)
     model: Normed = field(default_factory=MLP)
     optim: object = field(default_factory=SGD)

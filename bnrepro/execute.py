@@ -124,16 +124,16 @@ def _pulse(directory: Path, note: dict, tick: Callable[[int, int], None] | None)
 def _train(directory: Path, tick: Callable[[int, int], None], log: TextIO) -> dict:
     import torch
 
-    from bnrepro import train
+    from bnrepro import tasks
 
     config = validate.build(json.loads((directory / "config.json").read_text()))
     torch.set_num_threads(config.threads)
-    run = train.Run(config, directory)
+    run = tasks.start(config, directory)
     _write_manifest(run, directory)
     settings = ", ".join(f"{name}={value}" for name, value in flat(as_dict(config)).items())
     print(f"{settings}\n{run.model}\n{run.optimizer}", file=log, flush=True)
     with _asked_to_stop() as stop:
-        outcome = run.train(stop, lambda step: tick(step, run.steps))
+        outcome = run(stop, lambda step: tick(step, run.steps))
     run.close()
     return vars(outcome)
 

@@ -7,6 +7,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor, nn
 from torch.nn.utils import skip_init
 
@@ -40,7 +41,16 @@ def build(config: schema.MLP | schema.VGG11, shape: tuple[int, int, int], classe
     model = MODELS[config.kind](config, shape, classes)
     for layer in layers(model):
         _initialise(layer, config, seed)
+    scale_hidden(model, config.weight_scale)
     return model
+
+
+@torch.no_grad()
+def scale_hidden(model: nn.Module, factor: float) -> None:
+    """Multiply the weights of the hidden layers, those with an activation, by `factor`."""
+    for layer in layers(model):
+        if layer.activation is not None:
+            layer.linear.weight.mul_(factor)
 
 
 class MLP(nn.Module):

@@ -110,6 +110,8 @@ class Run:
                 raise Interrupted(step, self.steps)
         return self._outcome()
 
+    __call__ = train
+
     def close(self) -> None:
         self.metrics.close()
         self.layers.close()

@@ -8,7 +8,7 @@ import math
 import types
 import typing
 
-from bnrepro.config import KINDS, PLAIN, Config
+from bnrepro.config import KINDS, PLAIN, WITHOUT_BATCH, Config, Normed
 
 
 class ConfigError(ValueError):
@@ -132,11 +132,12 @@ def _check_together(config: Config) -> None:
     if (config.train.epochs is None) == (config.train.steps is None):
         shown = f"{config.train.epochs}, train.steps={config.train.steps}"
         raise ConfigError("train.epochs", shown, "give exactly one of the two (the other null)")
-    if config.model.norm != "none" and config.data.batch_size < 2:
+    if config.model.norm not in WITHOUT_BATCH and config.data.batch_size < 2:
         raise ConfigError(
             "data.batch_size", config.data.batch_size,
             f"must be at least 2 with model.norm={config.model.norm}: a single image has no batch variance",
         )  # fmt: skip
+    _check_groups(config.model)
     if config.model.norm == "batch" and config.model.eps == 0:
         raise ConfigError(
             "model.eps", 0, "must be above 0 with model.norm=batch, torch refuses it; batch_manual takes 0"
@@ -157,6 +158,13 @@ def _check_together(config: Config) -> None:
         raise ConfigError("optim.nesterov", True, "needs optim.momentum above 0")
     if not (config.device in ("auto", "cpu", "cuda") or config.device.removeprefix("cuda:").isdigit()):
         raise ConfigError("device", config.device, one_of(config.device, ("auto", "cpu", "cuda", "cuda:0")))
+
+
+def _check_groups(model: Normed) -> None:
+    channels = [model.width] if model.kind == "mlp" else [max(1, round(n * model.width)) for n in (64, 128, 256, 512)]
+    if model.norm == "group" and any(count % model.groups for count in channels):
+        expected = f"must divide the channels of every layer ({', '.join(map(str, channels))})"
+        raise ConfigError("model.groups", model.groups, expected)
 
 
 def one_of(value: str, choices: typing.Iterable[str]) -> str:

@@ -6,9 +6,14 @@ from torch import nn
 
 from bnrepro.config import Normed
 from bnrepro.norms.batch import BatchNormFunction, BatchNormManual
-from bnrepro.norms.population import population_statistics
+from bnrepro.norms.lp import LpNorm
+from bnrepro.norms.population import BATCH_NORMS, population_statistics
+from bnrepro.norms.shape import batch_dims
 
-__all__ = ["LEARNED", "NORMS", "BatchNormFunction", "BatchNormManual", "make", "population_statistics"]
+__all__ = [
+    "BATCH_NORMS", "LEARNED", "NORMS", "BatchNormFunction", "BatchNormManual", "LpNorm", "batch_dims", "make",
+    "population_statistics",
+]  # fmt: skip
 
 
 def make(config: Normed, features: int, dims: int) -> nn.Module:
@@ -49,5 +54,23 @@ def _batch_manual(config: Normed, features: int, dims: int) -> nn.Module:
     return BatchNormManual(features, eps=config.eps, momentum=config.momentum)
 
 
+def _group(config: Normed, features: int, dims: int) -> nn.Module:
+    if features % config.groups:
+        raise ValueError(f"groups={config.groups}: must divide the {features} channels of every layer")
+    return nn.GroupNorm(config.groups, features, eps=config.eps)
+
+
+def _layer(config: Normed, features: int, dims: int) -> nn.Module:
+    """As in Wu & He (2018), over all channels and positions of an image; gamma and beta by channel."""
+    return nn.GroupNorm(1, features, eps=config.eps)
+
+
+def _lp(config: Normed, features: int, dims: int) -> nn.Module:
+    return LpNorm(features, config.norm, eps=config.eps, momentum=config.momentum)
+
+
 LEARNED = {"both": ("gamma", "beta"), "gamma": ("gamma",), "beta": ("beta",), "none": ()}
-NORMS = {"none": _none, "batch": _batch, "batch_manual": _batch_manual}
+NORMS = {
+    "none": _none, "batch": _batch, "batch_manual": _batch_manual, "group": _group, "layer": _layer,
+    "l1": _lp, "l2": _lp, "linf": _lp,
+}  # fmt: skip

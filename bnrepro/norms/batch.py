@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.autograd.function import once_differentiable
+
+from bnrepro.norms.moving import Moving
+from bnrepro.norms.shape import batch_dims, column, widened
 
 
 class BatchNormFunction(torch.autograd.Function):
@@ -52,65 +55,26 @@ def _normalize(x: Tensor, mean: Tensor, variance: Tensor, eps: float) -> Tensor:
     return (widened(x) - column(mean, x)) / column((variance + eps).sqrt(), x)
 
 
-def widened(x: Tensor) -> Tensor:
-    """At least float32: sums over a batch lose too much in the 8 bits of bfloat16."""
-    return x.to(torch.promote_types(x.dtype, torch.float32))
-
-
-def column(vector: Tensor, x: Tensor) -> Tensor:
-    """[C] shaped to broadcast over the channels of x."""
-    return vector.reshape(1, -1, *[1] * (x.dim() - 2))
-
-
-def batch_dims(x: Tensor) -> list[int]:
-    return [dim for dim in range(x.dim()) if dim != 1]
-
-
 def _sum(values: Tensor) -> Tensor:
     return values.sum(batch_dims(values))
 
 
-class BatchNormManual(nn.Module):
+class BatchNormManual(Moving):
     """Batch Normalization of [N, C] or [N, C, H, W] with a hand-written gradient, in place of nn.BatchNorm1d and 2d.
 
-    Same state_dict: weight is gamma, bias is beta. Same conventions: biased variance in the batch, unbiased in
-    running_var, `momentum` is the weight of the new batch, and None averages over all batches. Unlike torch's it takes
+    Same state_dict and conventions: biased variance in the batch, unbiased in running_var. Unlike torch's it takes
     eps=0. Raises ValueError for another shape, and in training for a batch with a single value per channel.
     """
 
     def __init__(self, features: int, eps: float = 1e-5, momentum: float | None = 0.1):
-        super().__init__()
-        self.features, self.eps, self.momentum = features, eps, momentum
-        self.weight = nn.Parameter(torch.ones(features))
-        self.bias = nn.Parameter(torch.zeros(features))
-        # Buffers, since plain attributes would be missed by state_dict, .to() and copies.
-        self.register_buffer("running_mean", torch.zeros(features))
-        self.register_buffer("running_var", torch.ones(features))
-        self.register_buffer("num_batches_tracked", torch.tensor(0, dtype=torch.long))
+        super().__init__(features, eps, momentum)
 
     def forward(self, x: Tensor) -> Tensor:
-        if x.dim() not in (2, 4) or x.shape[1] != self.features:
-            raise ValueError(f"expected [N, {self.features}] or [N, {self.features}, H, W], got {list(x.shape)}")
+        self.check(x)
         if not self.training:
             xhat = _normalize(x, self.running_mean, self.running_var, self.eps)
             return (xhat * column(self.weight, x) + column(self.bias, x)).to(x.dtype)
         m = x.numel() // self.features
-        if m < 2:
-            raise ValueError(f"batch norm in training needs at least 2 values per channel, got {m}: {list(x.shape)}")
         y, mu, sigma2 = BatchNormFunction.apply(x, self.weight, self.bias, self.eps)
-        self._track(mu, sigma2 * m / (m - 1))
+        self.track(mu, sigma2 * m / (m - 1))
         return y
-
-    def _track(self, mean: Tensor, unbiased_variance: Tensor) -> None:
-        self.num_batches_tracked += 1
-        share = 1 / float(self.num_batches_tracked) if self.momentum is None else self.momentum
-        self.running_mean.lerp_(mean.to(self.running_mean), share)
-        self.running_var.lerp_(unbiased_variance.to(self.running_var), share)
-
-    def reset_running_stats(self) -> None:
-        self.running_mean.zero_()
-        self.running_var.fill_(1)
-        self.num_batches_tracked.zero_()
-
-    def extra_repr(self) -> str:
-        return f"{self.features}, eps={self.eps:g}, momentum={self.momentum}"

@@ -9,8 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from bnrepro.norms.batch import BatchNormManual
+from bnrepro.norms.lp import LpNorm
 
-TRACKING = (nn.BatchNorm1d, nn.BatchNorm2d, BatchNormManual)
+BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, BatchNormManual)
+TRACKING = (*BATCH_NORMS, LpNorm)
 
 
 @contextmanager
