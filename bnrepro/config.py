@@ -52,6 +52,9 @@ class Data:
     valid_size: int = setting(0, "images held out of the training set for choosing settings", least=0)
     test_size: int | None = setting(None, "test images, drawn at random once for all seeds; null for all", least=1)
     batch_size: int = setting(128, "images in a training batch", least=1)
+    clump: int = setting(
+        1, "images of one label that follow each other in the order of an epoch; 1: in any order", least=1
+    )
     last_batch: str = setting(
         "drop", "an epoch's incomplete last batch: drop it, so that every batch statistic is over the same number, "
         "or keep it unless it is a single image", choices=("drop", "keep"),
@@ -61,7 +64,7 @@ class Data:
     signal: float = setting(1.0, "strength of the class pattern in synthetic images, 0 for pure noise", least=0)
 
 
-NORMS = ("none", "batch", "batch_manual", "group", "layer", "l1", "l2", "linf")
+NORMS = ("none", "batch", "batch_manual", "group", "layer", "l1", "l2", "linf", "renorm")
 WITHOUT_BATCH = ("none", "group", "layer")  # these look at one image at a time
 
 
@@ -85,6 +88,15 @@ class Normed:
     init_std: float = setting(0.01, "standard deviation of init=gaussian", above=0)
     weight_scale: float = setting(1.0, "multiplies the initial weights of the hidden layers", above=0)
     groups: int = setting(32, "groups of channels of norm=group", least=1)
+    ghost: int | None = setting(
+        None, "images that norm=batch or renorm normalises together in training; null: the whole batch", least=2
+    )
+    alternate: str = setting("same", "norm of every second normalised layer", choices=("same", *NORMS[1:]))
+    r_max: float = setting(3.0, "bound on r of norm=renorm, in the end", least=1)
+    d_max: float = setting(5.0, "bound on d of norm=renorm, in the end", least=0)
+    renorm_start: int = setting(5000, "steps with r = 1 and d = 0, as in batch norm, before the bounds relax", least=0)
+    r_end: int = setting(40_000, "step at which r_max is reached, linearly", least=0)
+    d_end: int = setting(25_000, "step at which d_max is reached, linearly", least=0)
 
 
 @dataclass
@@ -172,7 +184,7 @@ class Train:
 
 
 GRADIENT_STATISTICS = ("grad_spectral", "grad_fro", "grad_abs_mean")
-STATISTICS = (*GRADIENT_STATISTICS, "weight_fro", "activations")
+STATISTICS = (*GRADIENT_STATISTICS, "weight_fro", "activations", "norm")
 
 
 @dataclass

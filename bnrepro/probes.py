@@ -79,7 +79,9 @@ class Recorder:
 
     def _measure(self, step: int, layer: Layer) -> Iterator[Row]:
         for statistic in self.statistics:
-            if statistic == "activations":
+            if statistic == "norm":
+                found = {f"norm_{name}": float(value) for name, value in getattr(layer.norm, "report", {}).items()}
+            elif statistic == "activations":
                 found = activation_statistics(self._seen[layer.depth]) if layer.depth in self._seen else {}
             else:
                 found = {statistic: weight_statistic(statistic, layer.linear.weight)}

@@ -187,6 +187,20 @@ def test_named_inits_are_torchs(name):
     torch.testing.assert_close(layer.linear.weight, expected, check_device=False)
 
 
+@pytest.mark.parametrize("cls", [MLP, VGG11])
+def test_two_norms_alternate_and_share_initial_weights(cls):
+    mixed, plain = (
+        models.build(cls(**SMALL[cls] | {"norm": "batch"} | more), RGB, 10, seed=3)
+        for more in ({"alternate": "renorm", "gamma": 2.0}, {"gamma": 2.0})
+    )
+    found = [layer.norm for layer in models.layers(mixed) if layer.norm is not None]
+    assert len(found) == (2 if cls is MLP else 8)
+    assert all(isinstance(norm, norms.BatchRenorm) for norm in found[1::2])
+    assert all(isinstance(norm, nn.BatchNorm1d | nn.BatchNorm2d) for norm in found[::2])
+    for (name, one), (other_name, other) in zip(mixed.named_parameters(), plain.named_parameters(), strict=True):
+        assert name == other_name and torch.equal(one, other)
+
+
 @pytest.mark.parametrize("norm", CHOICES[MLP]["norm"])
 def test_layers_in_order(norm):
     mlp = models.build(MLP(**SMALL[MLP], norm=norm), DIGIT, 10, seed=0)
@@ -199,6 +213,7 @@ def test_layers_in_order(norm):
         assert all(layer.linear is model.get_submodule(layer.name) for layer in found)
         for layer in found[:-1]:
             assert layer.activation is model.get_submodule(layer.name.rpartition(".")[0] + ".activation")
+            assert layer.norm is model.get_submodule(layer.name.rpartition(".")[0] + ".norm")
         assert found[-1].activation is None
 
 

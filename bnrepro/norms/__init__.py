@@ -6,13 +6,15 @@ from torch import nn
 
 from bnrepro.config import Normed
 from bnrepro.norms.batch import BatchNormFunction, BatchNormManual
+from bnrepro.norms.ghost import GhostBatchNorm
 from bnrepro.norms.lp import LpNorm
 from bnrepro.norms.population import BATCH_NORMS, population_statistics
+from bnrepro.norms.renorm import BatchRenorm, Bounds
 from bnrepro.norms.shape import batch_dims
 
 __all__ = [
-    "BATCH_NORMS", "LEARNED", "NORMS", "BatchNormFunction", "BatchNormManual", "LpNorm", "batch_dims", "make",
-    "population_statistics",
+    "BATCH_NORMS", "LEARNED", "NORMS", "BatchNormFunction", "BatchNormManual", "BatchRenorm", "Bounds",
+    "GhostBatchNorm", "LpNorm", "batch_dims", "make", "population_statistics",
 ]  # fmt: skip
 
 
@@ -46,12 +48,19 @@ def _none(config: Normed, features: int, dims: int) -> nn.Module:
 def _batch(config: Normed, features: int, dims: int) -> nn.Module:
     if config.eps <= 0:  # torch says so too, but only at the first training batch
         raise ValueError(f"eps={config.eps:g}: torch's batch norm needs eps above 0 (norm=batch_manual takes 0)")
+    if config.ghost:
+        return GhostBatchNorm(features, config.ghost, eps=config.eps, momentum=config.momentum)
     cls = nn.BatchNorm1d if dims == 1 else nn.BatchNorm2d
     return cls(features, eps=config.eps, momentum=config.momentum)
 
 
 def _batch_manual(config: Normed, features: int, dims: int) -> nn.Module:
     return BatchNormManual(features, eps=config.eps, momentum=config.momentum)
+
+
+def _renorm(config: Normed, features: int, dims: int) -> nn.Module:
+    bounds = Bounds(config.r_max, config.d_max, config.renorm_start, config.r_end, config.d_end)
+    return BatchRenorm(features, bounds, eps=config.eps, momentum=config.momentum, size=config.ghost)
 
 
 def _group(config: Normed, features: int, dims: int) -> nn.Module:
@@ -72,5 +81,5 @@ def _lp(config: Normed, features: int, dims: int) -> nn.Module:
 LEARNED = {"both": ("gamma", "beta"), "gamma": ("gamma",), "beta": ("beta",), "none": ()}
 NORMS = {
     "none": _none, "batch": _batch, "batch_manual": _batch_manual, "group": _group, "layer": _layer,
-    "l1": _lp, "l2": _lp, "linf": _lp,
+    "l1": _lp, "l2": _lp, "linf": _lp, "renorm": _renorm,
 }  # fmt: skip

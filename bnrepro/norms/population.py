@@ -9,9 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from bnrepro.norms.batch import BatchNormManual
+from bnrepro.norms.ghost import GhostBatchNorm
 from bnrepro.norms.lp import LpNorm
 
-BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, BatchNormManual)
+BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, BatchNormManual, GhostBatchNorm)
 TRACKING = (*BATCH_NORMS, LpNorm)
 
 
@@ -21,7 +22,8 @@ def population_statistics(model: nn.Module, batches: Iterable[Tensor]) -> Iterat
 
     E[x] is the mean of mu_B and Var[x] the mean of m/(m-1) sigma_B^2 over `batches` of model inputs, each layer reading
     what the layers before it make of that batch by its own statistics. On exit the buffers and the modes of all modules
-    are what they were. Global random state is left alone. Raises ValueError if a model with batch norm gets no batches.
+    are what they were. Global random state is left alone. Batch Renorm, which trains with its moving averages, keeps
+    them. Raises ValueError if a model with batch norm gets no batches.
     """
     norms = [module for module in model.modules() if isinstance(module, TRACKING)]
     modes = [(module, module.training) for module in model.modules()]
