@@ -16,6 +16,7 @@ from torch import nn
 
 from bnrepro.config import Probes
 from bnrepro.models import Layer
+from bnrepro.spectral import spectral_norms
 
 QUANTILES = {1: 0.01, 5: 0.05, 15: 0.15, 50: 0.50, 85: 0.85, 95: 0.95, 99: 0.99}
 
@@ -67,7 +68,7 @@ class Recorder:
             return []
         for hook in self._hooks:
             hook.remove()
-        rows = [row for layer in self.layers for row in self._measure(step, layer)]
+        rows = self._measure(step)
         self._hooks, self._seen = [], {}
         return rows
 
@@ -77,47 +78,44 @@ class Recorder:
 
         return hook
 
-    def _measure(self, step: int, layer: Layer) -> Iterator[Row]:
-        for statistic in self.statistics:
-            if statistic == "activations":
-                found = activation_statistics(self._seen[layer.depth]) if layer.depth in self._seen else {}
-            else:
-                found = {statistic: weight_statistic(statistic, layer.linear.weight)}
-            for name, value in found.items():
-                yield step, layer.depth, layer.name, name, value
+    def _measure(self, step: int) -> list[Row]:
+        weights = [layer.linear.weight for layer in self.layers]
+        plain = [name for name in self.statistics if name != "activations"]
+        columns = {name: weight_statistics(name, weights) for name in plain}
+        rows = []
+        for place, layer in enumerate(self.layers):
+            for name in self.statistics:
+                if name == "activations":
+                    seen = self._seen.get(layer.depth)
+                    found = {} if seen is None else activation_statistics(seen)
+                else:
+                    found = {name: columns[name][place]}
+                rows += [(step, layer.depth, layer.name, statistic, value) for statistic, value in found.items()]
+        return rows
 
 
 @torch.no_grad()
-def weight_statistic(name: str, weight: nn.Parameter) -> float | None:
-    """One scalar of a weight or of its gradient; None where there is no gradient, nan or inf where it is not finite."""
-    tensor = weight if name == "weight_fro" else weight.grad
-    if tensor is None:
-        return None
-    matrix = tensor.flatten(1)
-    if name in ("grad_fro", "weight_fro"):
-        return torch.linalg.vector_norm(matrix, dtype=_wide(matrix)).item()
-    if name == "grad_abs_mean":
-        return matrix.abs().mean(dtype=_wide(matrix)).item()
-    if name == "grad_spectral":
-        return spectral_norm(matrix)
-    raise ValueError(f"unknown statistic {name!r}")
+def weight_statistics(name: str, weights: Sequence[nn.Parameter]) -> list[float | None]:
+    """One scalar of each weight or of its gradient; None where there is no gradient, nan or inf where not finite.
 
-
-def spectral_norm(matrix: torch.Tensor) -> float:
-    """Largest singular value of [out, in], as the root of the largest eigenvalue of the smaller Gram matrix.
-
-    The matrix is scaled to unit Frobenius norm first: the gradients of a deep sigmoid net reach 1e-7, whose squares
-    would lose digits.
+    The scalars of all weights come from the device in one transfer.
     """
-    scale = torch.linalg.vector_norm(matrix, dtype=_wide(matrix))
-    if not torch.isfinite(scale) or scale == 0:
-        return scale.item()
-    unit = matrix.to(_wide(matrix)) / scale
-    gram = unit @ unit.T if unit.shape[0] <= unit.shape[1] else unit.T @ unit
-    largest = torch.linalg.eigvalsh(gram.double())[
-        -1
-    ]  # in float32 it fails to converge on gradients of nearly dead nets
-    return (largest.clamp_min(0).sqrt() * scale).item()
+    tensors = [weight if name == "weight_fro" else weight.grad for weight in weights]
+    matrices = [tensor.detach().flatten(1) for tensor in tensors if tensor is not None]
+    if name in ("grad_fro", "weight_fro"):
+        found = _together([torch.linalg.vector_norm(matrix, dtype=_wide(matrix)) for matrix in matrices])
+    elif name == "grad_abs_mean":
+        found = _together([matrix.abs().mean(dtype=_wide(matrix)) for matrix in matrices])
+    elif name == "grad_spectral":
+        found = spectral_norms(matrices)
+    else:
+        raise ValueError(f"unknown statistic {name!r}")
+    values = iter(found)
+    return [None if tensor is None else next(values) for tensor in tensors]
+
+
+def _together(scalars: list[torch.Tensor]) -> list[float]:
+    return torch.stack(scalars).tolist() if scalars else []
 
 
 def activation_statistics(output: torch.Tensor) -> dict[str, float]:
