@@ -14,6 +14,7 @@ import multiprocessing
 import tempfile
 import time
 from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -23,6 +24,7 @@ from side_by_side import line, machine, medians
 from bnrepro import models, optim, train, validate
 
 BATCH, WARM, FROM = 128, 3, 200
+PRECISIONS = {"bf16": ">= 3.5", "fp32": ">= 1.6"}  # and the goal of each
 
 
 def config(precision: str):
@@ -60,7 +62,9 @@ def plain_loop(steps: int, precision: str, threads: int) -> float:
     criterion = torch.nn.CrossEntropyLoss()
     train_loss = correct = total = 0
     started = 0.0
-    for step, (inputs, targets) in enumerate(DataLoader(Images(), BATCH, shuffle=True, num_workers=2)):
+    for step, (inputs, targets) in enumerate(
+        DataLoader(Images(), BATCH, shuffle=True, num_workers=2, multiprocessing_context="fork")
+    ):
         if step == WARM:
             started = time.perf_counter()
         optimizer.zero_grad()
@@ -115,10 +119,6 @@ def together(way: str, steps: int, precision: str, threads: int, processes: int)
         return sum(pool.map(WAYS[way], *zip(*[(steps, precision, threads)] * processes, strict=True)))
 
 
-def one(way: str, steps: int, precision: str, threads: int) -> float:
-    return together(way, steps, precision, threads, processes=1)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--steps", type=int, default=20)
@@ -126,37 +126,33 @@ def main() -> None:
     options = parser.parse_args()
     cores = torch.get_num_threads()
     print(machine())
-    measures = {"plain": lambda: one("plain", options.steps, "fp32", 1)}
-    for precision in ("bf16", "fp32"):
-        packings = {f"{cores} runs of 1 thread": (1, cores), f"1 run of {cores} threads": (cores, 1)}
+    measures = {("plain loop", "fp32"): partial(together, "plain", options.steps, "fp32", cores, 1)}
+    packings = {f"{cores} runs of 1 thread": (1, cores), f"1 run of {cores} threads": (cores, 1)}
+    for precision in PRECISIONS:
         for name, (threads, processes) in packings.items():
-            measures[f"{precision}, {name}"] = lambda p=precision, t=threads, n=processes: together(
-                "run", options.steps, p, t, n
-            )
-        measures[f"{precision}, one run"] = lambda p=precision: one("run", options.steps, p, 1)
-        measures[f"{precision}, bare step"] = lambda p=precision: one("bare", options.steps, p, 1)
+            measures[precision, name] = partial(together, "run", options.steps, precision, threads, processes)
+        measures[precision, "one run of 1 thread"] = partial(together, "run", options.steps, precision, 1, 1)
+        measures[precision, "bare step"] = partial(together, "bare", options.steps, precision, 1, 1)
     found = medians(measures, options.repeats)
     for name, value in found.items():
-        print(f"  {name}: {value:.0f} images/s")
-    for precision, goal in (("bf16", ">= 3.5"), ("fp32", ">= 1.6")):
-        best = max(
-            (name for name in found if name.startswith(precision) and "runs of" in name or "run of" in name),
-            key=found.get,
-        )
+        print(f"  {', '.join(name)}: {value:.0f} images/s")
+    plain = found["plain loop", "fp32"]
+    for precision, goal in PRECISIONS.items():
+        best = max(packings, key=lambda name, precision=precision: found[precision, name])
+        whole, single, bare = (found[precision, name] for name in (best, "one run of 1 thread", "bare step"))
         print(
             line(
-                f"VGG11-BN, {best}",
-                f"{found[best]:.0f} images/s",
-                f"plain loop {found['plain']:.0f}",
-                found[best] / found["plain"],
+                f"VGG11-BN, {precision}, {best}",
+                f"{whole:.0f} images/s",
+                f"plain loop {plain:.0f}",
+                whole / plain,
                 goal,
             )
         )
-        single, bare = found[f"{precision}, one run"], found[f"{precision}, bare step"]
         print(
             line(
                 f"VGG11-BN, {precision}, one run of 1 thread",
-                f"{single:.0f}",
+                f"{single:.0f} images/s",
                 f"bare step {bare:.0f}",
                 single / bare,
                 ">= 0.97",
