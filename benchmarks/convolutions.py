@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -60,7 +61,7 @@ def main() -> None:
             images = torch.randn(BATCH, channels, size, size).to(dtype).to(memory_format=torch.channels_last)
             weight = torch.randn(width, channels, 3, 3).to(memory_format=torch.channels_last)
             found = medians(
-                {layer.__name__: lambda layer=layer: seconds(layer, images, weight) for layer in (conv2d, im2col)},
+                {layer.__name__: partial(seconds, layer, images, weight) for layer in (conv2d, im2col)},
                 REPEATS,
             )
             speed = 3 * 2 * BATCH * size**2 * 9 * channels * width / found["conv2d"]
