@@ -56,9 +56,13 @@ class Recorder:
         self._seen: dict[int, torch.Tensor] = {}
         self._hooks: list[torch.utils.hooks.RemovableHandle] = []
 
+    def watches(self, step: int) -> bool:
+        """Whether this step's forward pass is looked at, by hooks on the modules of the model."""
+        return "activations" in self.statistics and step in self.cadence
+
     def before_forward(self, step: int) -> None:
         """Attach the activation hooks for one step; at all other steps the model runs without any."""
-        if "activations" in self.statistics and step in self.cadence:
+        if self.watches(step):
             for layer in self.layers:
                 if layer.activation is not None:
                     self._hooks.append(layer.activation.register_forward_hook(self._keep(layer.depth)))
