@@ -218,10 +218,24 @@ class Batches:
             raise ValueError(f"step={step}: steps are counted from 1")
         epoch, batch = divmod(step - 1, self.steps_per_epoch)
         if epoch != self._epoch:
-            order = torch.randperm(len(self._dataset.train), generator=stream(self._seed, "order", epoch))
-            self._epoch, self._order = epoch, order.to(self._dataset.train.labels.device)
+            labels, generator = self._dataset.train.labels, stream(self._seed, "order", epoch)
+            order = torch.randperm(len(labels), generator=generator)
+            if self._config.clump > 1:
+                order = clumped(order, labels.cpu(), self._config.clump, generator)
+            self._epoch, self._order = epoch, order.to(labels.device)
         start = batch * self._config.batch_size
         return self._order[start : start + self._config.batch_size]
+
+
+def clumped(order: Tensor, labels: Tensor, size: int, generator: torch.Generator) -> Tensor:
+    """The positions of `order` [N] again, in clumps: `size` images of one label follow each other, then of any label.
+
+    Images that fill no clump of their label come last.
+    """
+    by_label = [order[labels[order] == label] for label in labels.unique()]
+    whole = torch.cat([rows[: len(rows) // size * size].view(-1, size) for rows in by_label])
+    rest = torch.cat([rows[len(rows) // size * size :] for rows in by_label])
+    return torch.cat([whole[torch.randperm(len(whole), generator=generator)].flatten(), rest])
 
 
 def evaluation_batches(split: Split, dataset: Dataset, size: int = 1000) -> Iterator[tuple[Tensor, Tensor]]:

@@ -22,6 +22,9 @@ FREE = (
 TAKES = {
     "model.norm": (("none", "batch"), "only norms that torch.vmap takes"),
     "model.head": (("linear",), "each run would need its own dropout"),
+    "model.alternate": (("same",), "only norms that torch.vmap takes"),
+    "model.ghost": ((None,), "each run would need its own groups of images"),
+    "task": (("train",), "there is nothing to train together"),
     "train.precision": (("fp32",), "autocast does not reach through torch.vmap"),
     "train.channels_last": ((False,), "the convolutions of all runs are one grouped convolution"),
 }

@@ -115,6 +115,8 @@ class Run:
         self.after_update(step)
         return None
 
+    __call__ = train
+
     def close(self) -> None:
         self.metrics.close()
         self.layers.close()

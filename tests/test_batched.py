@@ -147,7 +147,7 @@ def test_convolutions_are_batched_too(double, tiny_vgg, separately, together, no
 
 @pytest.mark.parametrize("norm", Normed.__dataclass_fields__["norm"].metadata["choices"])
 def test_every_norm_is_equal_or_refused(double, tiny, separately, together, norm):
-    settings = [tiny({"model.norm": norm, "seed": seed, "train.steps": 5}) for seed in (0, 1)]
+    settings = [tiny({"model.norm": norm, "seed": seed, "train.steps": 5, "model.groups": 4}) for seed in (0, 1)]
     if norm in groups.TAKES["model.norm"][0]:
         assert_equal_to_rounding(together(settings), separately(settings))
     else:
@@ -464,6 +464,15 @@ def test_what_a_batch_cannot_do_is_one_line_before_the_first_step(tmp_path, caps
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 1 and lines[0].startswith(REFUSED[word].removesuffix("*"))
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"), [("model.alternate", "layer"), ("model.ghost", 4), ("task", "invariance")]
+)
+def test_what_no_batch_can_do_is_refused(tiny, setting, value):
+    more = {"train": {"steps": 1}} if setting == "task" else {}
+    with pytest.raises(validate.ConfigError, match=f"^{setting}={value}: batched=true takes "):
+        groups.check(tiny({"model.norm": "batch", setting: value} | more))
 
 
 def test_the_head_with_dropout_is_refused(tiny_vgg):
