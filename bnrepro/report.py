@@ -71,10 +71,13 @@ def draw(name: str, directory: Path) -> pd.DataFrame:
     with plt.rc_context(style.RC):
         figure = plt.figure(figsize=(style.WIDTH, 3.2))
         module.draw(data, figure)
-        figure.suptitle(f"{about(name)['title']}\n{_setting(tables)}", fontsize=8)
+        figure.suptitle(f"{about(name)['title']}\n{setting(tables)}", fontsize=8)
+        figure.get_layout_engine().execute(figure)
+    with plt.rc_context(style.RC | {"figure.constrained_layout.use": False}):
+        figure.set_layout_engine(None)  # laid out once, and not again for each of the two files
         figure.savefig(directory / "figure.svg", metadata={"Date": None})
         figure.savefig(directory / "figure.png", metadata={"Software": None})
-        plt.close(figure)
+    plt.close(figure)
     return judged
 
 
@@ -113,16 +116,21 @@ def _number(row) -> str:
     return f"{row.ours:.4g}" + (f" [{row.low:.4g}, {row.high:.4g}]" if row.low == row.low else "")
 
 
-def _setting(tables: records.Tables) -> str:
-    """What the reader of a figure must know: scale, data, and runs that have no result."""
+def setting(tables: records.Tables) -> str:
+    """What the reader of a figure must know: scale, data, and runs that diverged, stalled or have no result."""
     runs = tables.runs[tables.runs["status"].isin(records.RESULTS)]
     parts = [tables.scale]
     for name, group in runs[runs["status"] != "diverged"].groupby("data"):
         images, epochs = group["train_images"].astype(float).astype(int), group["epochs"].astype(float)
-        length = f"{_range(epochs)} epochs" if epochs.max() > 1 else f"{_range(group['last_step'].astype(int))} steps"
+        steps = group["last_step"].astype(int)
+        length = (
+            f"{_range(epochs)} epochs" if epochs.max() > 1 else f"{_range(steps)} step{'s' if steps.max() > 1 else ''}"
+        )
         parts.append(f"{name}: {_range(images)} images, {length}")
-    if missing := len(tables.runs) - len(runs):
-        parts.append(f"{missing} of {len(tables.runs)} runs missing")
+    lost = [f"{(runs['status'] == status).sum()} {status}" for status in records.RESULTS[1:]]
+    lost += [f"{len(tables.runs) - len(runs)} missing"]
+    if lost := [text for text in lost if not text.startswith("0 ")]:
+        parts.append(f"of {len(tables.runs)} runs {', '.join(lost)}")
     return "; ".join([*parts, *_notes(tables)])
 
 
@@ -132,8 +140,10 @@ def _notes(tables: records.Tables) -> list[str]:
 
 
 def _range(values: pd.Series) -> str:
-    low, high = values.min(), values.max()
-    return f"{low:,.4g}" if low == high and low < 1000 else f"{low:,}" if low == high else f"{low:,} to {high:,}"
+    low, high = (
+        f"{value:,.0f}" if value == round(value) else f"{value:,.4g}" for value in (values.min(), values.max())
+    )
+    return low if low == high else f"{low} to {high}"
 
 
 def _run_row(directory: Path, axes: list[str]) -> dict:
