@@ -246,7 +246,7 @@ def identity(config: Config) -> dict:
         value = getattr(config, spec.name)
         if dataclasses.is_dataclass(value):
             found[spec.name] = identity(value)
-        elif spec.name == "kind" or (spec.metadata["identity"] and value != _default(spec)):
+        elif spec.name == "kind" or (spec.metadata["identity"] and value != default(spec)):
             found[spec.name] = value
     return found
 
@@ -259,5 +259,12 @@ def flat(values: dict, prefix: str = "") -> dict:
     return found
 
 
-def _default(spec: dataclasses.Field) -> object:
+def specs(name: str, kinds: dict[str, list[str]]) -> list[dataclasses.Field]:
+    """The fields behind a dotted name, one for each of these kinds of its section that has it."""
+    section, _, last = name.rpartition(".")
+    classes = [KINDS[section][kind] for kind in kinds[section]] if section in KINDS else [PLAIN.get(section, Config)]
+    return [spec for cls in classes for spec in dataclasses.fields(cls) if spec.name == last]
+
+
+def default(spec: dataclasses.Field) -> object:
     return spec.default if spec.default is not dataclasses.MISSING else spec.default_factory()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
+from matplotlib.lines import Line2D
 
 from bnrepro import select, stats, style
 from bnrepro.claims import Claim
@@ -30,42 +31,60 @@ def data(tables):
 
 def draw(data, fig):
     nets = list(dict.fromkeys(panel.rsplit(", ", 1)[0] for panel in data["panel"]))
-    fig.set_size_inches(style.WIDTH, 4.6)
-    axes = fig.subplots(2, len(nets), sharex=True, sharey="col", squeeze=False)
+    fig.set_size_inches(style.WIDTH, 4.8)
+    axes = fig.subplots(2, len(nets), sharex=True, sharey=True, squeeze=False)
     parts = data["series"].str.split(", ", expand=True)
     data = data.assign(norm=parts[0], status=parts[1], kind=parts[2])
     for row, momentum in zip(axes, MOMENTA.values(), strict=True):
         for axis, net in zip(row, nets, strict=True):
             panel = data[data["panel"] == f"{net}, {momentum}"]
-            for norm, runs in panel.groupby("norm", sort=False):
-                _marks(axis, norm, runs)
-            axis.set(title=f"{net}, {momentum}", xscale="log", ylim=(-0.05, 1.3), yticks=[0, 0.25, 0.5, 0.75, 1])
-            axis.legend(fontsize=6, loc="upper left")
+            for norm in ("none", "batch"):
+                _marks(axis, norm, panel[panel["norm"] == norm])
+            axis.set(title=f"{net}, {momentum}", xscale="log", ylim=(-0.05, 1.35), yticks=[0, 0.25, 0.5, 0.75, 1])
+            axis.set_xticks([], minor=True)
+            axis.legend(fontsize=6, loc="upper left", handlelength=1.2, borderaxespad=0)
         row[0].set_ylabel("accuracy")
-    fig.supxlabel("learning rate\nline: mean final test accuracy, dotted: validation; hollow: best test accuracy of a run; "
-                  "X: diverged, three-armed: stalled", fontsize=7)  # fmt: skip
+    for axis in axes[-1]:
+        axis.set_xlabel("learning rate")
+    fig.legend(handles=_key(), loc="outside lower center", ncols=6, fontsize=6.5, handlelength=1.6)
+
+
+def _key():
+    """What lines and marks mean, whatever the arm."""
+    look = {"color": style.GREY, "linestyle": "none", "markersize": 4.5}
+    return [
+        Line2D([], [], color=style.GREY, label="mean final test accuracy"),
+        Line2D([], [], color=style.GREY, linestyle=":", linewidth=0.8, label="validation"),
+        Line2D([], [], marker="s", **look, label="a run (n)"),
+        Line2D([], [], marker="s", fillstyle="none", **look, label="its best, if not its last"),
+        *(Line2D([], [], marker=mark, **look | {"markersize": 7}, label=status) for status, mark in style.STATUS_MARKS.items()),
+    ]  # fmt: skip
 
 
 def _marks(axis, norm, runs):
-    """Line: mean final test accuracy. Marks: every run, final filled and best hollow; crosses for diverged ones."""
+    """Lines of means; of every run a mark for its final test accuracy, and a hollow one where its best was higher."""
     look = style.arm(norm)
+    color, points = look["color"], {"linestyle": "none", "color": look["color"]}
     tested, checked = runs[runs["kind"] == "final test"], runs[runs["kind"] == "final valid"]
-    mean, mean_valid = tested.groupby("x")["y"].mean(), checked.groupby("x")["y"].mean()
     counts = tested["status"].value_counts()
-    label = style.label(norm, len(tested), diverged=counts.get("diverged", 0), stalled=counts.get("stalled", 0))
-    axis.plot(mean.index, mean.values, **{**look, "marker": ""}, label=label)
-    axis.plot(mean_valid.index, mean_valid.values, color=look["color"], linestyle=":", linewidth=0.8)
+    label = style.label(norm, len(tested), **{status: counts.get(status, 0) for status in style.STATUS_MARKS})
+    for values, line in (
+        (tested, {**look, "marker": "", "label": label}),
+        (checked, {"color": color, "linestyle": ":", "linewidth": 0.8}),
+    ):
+        mean = values.groupby("x")["y"].mean()
+        axis.plot(mean.index, mean.values, **line)
     best = runs[runs["kind"] == "best test"]
-    axis.plot(best.x, best.y, linestyle="none", marker=look["marker"], color=look["color"], fillstyle="none", alpha=0.5)
+    higher = best[best["y"].to_numpy() > tested["y"].to_numpy()]
+    axis.plot(higher.x, higher.y, marker=look["marker"], fillstyle="none", alpha=0.5, **points)
     for status, group in tested.groupby("status"):
-        marker = style.STATUS_MARKS.get(status, look["marker"])
+        lost = status in style.STATUS_MARKS
         axis.plot(
             group.x,
             group.y,
-            linestyle="none",
-            marker=marker,
-            color=look["color"],
-            markersize=7 if status in style.STATUS_MARKS else 3.5,
+            marker=style.STATUS_MARKS.get(status, look["marker"]),
+            markersize=7 if lost else 3.5,
+            **points,
         )
 
 
@@ -111,6 +130,7 @@ def _ends(tables, split):
     rows = tables.metrics[(tables.metrics["split"] == split) & (tables.metrics["metric"] == "accuracy")]
     runs["best"] = runs["run"].map(rows.groupby("run")["value"].max()).fillna(0.0)
     depth = runs["model.depth"] if "model.depth" in runs else pd.Series(np.nan, index=runs.index)
-    runs["net"] = ["VGG11" if pd.isna(d) or d == "" else f"MLP {int(float(d))}" for d in depth]
+    runs["layers"] = pd.to_numeric(depth).fillna(np.inf)  # VGG11 has no such setting and comes last
+    runs["net"] = ["VGG11" if np.isinf(layers) else f"MLP {layers:.0f}" for layers in runs["layers"]]
     names = {"model.norm": "norm", "optim.momentum": "momentum", "optim.lr": "rate"}
-    return runs.rename(columns=names).sort_values(["net", "momentum", "norm", "rate", "seed"])
+    return runs.rename(columns=names).sort_values(["layers", "momentum", "norm", "rate", "seed"])

@@ -467,7 +467,7 @@ def test_what_a_batch_cannot_do_is_one_line_before_the_first_step(tmp_path, caps
 
 
 @pytest.mark.parametrize(
-    ("setting", "value"), [("model.alternate", "layer"), ("model.ghost", 4), ("task", "invariance")]
+    ("setting", "value"), [("model.alternate", "layer"), ("model.ghost", 5), ("task", "invariance")]
 )
 def test_what_no_batch_can_do_is_refused(tiny, setting, value):
     more = {"train": {"steps": 1}} if setting == "task" else {}
