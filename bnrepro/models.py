@@ -58,11 +58,11 @@ class MLP(nn.Module):
         sizes = [math.prod(shape), *[config.width] * config.depth]
         blocks = (self._block(config, sizes[i], sizes[i + 1], orders[config.place]) for i in range(config.depth))
         self.hidden = nn.Sequential(*blocks)
-        self.output = skip_init(nn.Linear, config.width, classes)
+        self.output = skip_init(nn.Linear, config.width, classes, bias=config.biases)
 
     @staticmethod
     def _block(config: schema.MLP, fan_in: int, fan_out: int, order: tuple[str, ...]) -> nn.Sequential:
-        bias = _keeps_bias(config) or config.place == "after"
+        bias = config.biases and (_keeps_bias(config) or config.place == "after")
         parts = {
             "linear": skip_init(nn.Linear, fan_in, fan_out, bias=bias),
             "norm": norms.make(config, fan_out, dims=1),

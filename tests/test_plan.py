@@ -172,6 +172,7 @@ DEFAULTS = {
         "norm": "none", "affine": "both", "gamma": 1.0, "eps": 1e-05, "momentum": 0.1, "bias": False,
         "init": "glorot_uniform", "init_std": 0.01,
         "kind": "mlp", "depth": 10, "width": 100, "activation": "sigmoid", "place": "before",
+        "biases": True,
     },
     "optim": {"kind": "sgd", "lr": 0.1, "momentum": 0.0, "nesterov": False, "weight_decay": 0.0},
     "schedule": {"kind": "constant", "every": 20.0, "factor": 0.1, "floor": 0.0},
@@ -179,7 +180,10 @@ DEFAULTS = {
         "epochs": None, "steps": None, "precision": "fp32", "channels_last": False, "eval_every": 1.0,
         "population_batches": 0, "diverged_above": 1000.0, "stalled_below": 1.5, "checkpoint_seconds": 60.0,
     },
-    "probes": {"statistics": ["grad_spectral", "grad_fro", "grad_abs_mean"], "per_decade": 10, "steps": None},
+    "probes": {
+        "statistics": ["grad_spectral", "grad_fro", "grad_abs_mean"], "per_decade": 10, "steps": None, "passes": [],
+        "depths": None, "step_sizes": [], "units": 1,
+    },
 }  # fmt: skip
 OTHER_DEFAULTS = {
     VGG11: {
