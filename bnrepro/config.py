@@ -44,8 +44,9 @@ class Data:
     path: str | None = setting(None, "directory of an image folder: train/CLASS/*, test/CLASS/*", identity=False)
     image: str = setting("native", "native shape, or padded and repeated to 3x32x32", choices=("native", "rgb32"))
     normalize: str = setting(
-        "channel", "z-score by the training set: per channel, per pixel, or none", choices=("channel", "pixel", "none")
-    )
+        "channel", "z-score by the training set: per channel, per pixel, or none; or binary, 1 above half grey",
+        choices=("channel", "pixel", "none", "binary"),
+    )  # fmt: skip
     crop: int = setting(0, "padding in pixels of the random crop, 0 for none", least=0)
     flip: bool = setting(False, "random horizontal flip")
     train_size: int | None = setting(None, "training images, drawn at random once for all seeds; null for all", least=1)

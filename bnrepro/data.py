@@ -118,6 +118,8 @@ def _subset(field: str, size: int | None, order: Tensor, what: str) -> Tensor:
 def _split(config: Data, images: np.ndarray, labels: np.ndarray, chosen: Tensor, device: str | torch.device) -> Split:
     rows = chosen.sort().values.numpy()  # in the files' order, which keeps reading them local
     found = torch.from_numpy(images[rows]).to(device)
+    if config.normalize == "binary":
+        found = (found > 127).to(torch.uint8) * 255
     return Split(_rgb32(found) if config.image == "rgb32" else found, torch.from_numpy(labels[rows]).to(device))
 
 
@@ -136,9 +138,9 @@ def statistics(images: Tensor, normalize: str) -> tuple[Tensor, Tensor]:
     """Mean and standard deviation (over N, in units of 0..1) of uint8 [N,C,H,W], per channel [C,1,1] or pixel [C,H,W].
 
     Computed exactly, from integer sums. Where all training images are equal the deviation is given as 1, so that they
-    become 0 and a test image that differs there stays small. normalize="none" gives mean 0 and deviation 1.
+    become 0 and a test image that differs there stays small. normalize="none" and "binary" give mean 0 and deviation 1.
     """
-    if normalize == "none":
+    if normalize in ("none", "binary"):
         return torch.zeros(images.shape[1], 1, 1), torch.ones(images.shape[1], 1, 1)
     total = torch.zeros(images.shape[1:], dtype=torch.int64, device=images.device)
     squares = total.clone()

@@ -45,8 +45,8 @@ def loss_along(scene: Scene) -> Iterator[Scalar]:
 def gradient_along(scene: Scene) -> Iterator[Scalar]:
     """||grad L(theta - eta g) - g|| and ||g||, over all learned parameters (Santurkar et al. 2018, Fig. 4b).
 
-    Their ratio change / (eta ||g||) is the effective beta-smoothness at eta (Fig. 4c); for a quadratic loss of Hessian H
-    it is ||H g|| / ||g||, whatever eta.
+    Their ratio change / (eta ||g||) is the effective beta-smoothness at eta (Fig. 4c); for a quadratic loss of Hessian
+    H it is ||H g|| / ||g||, whatever eta.
     """
     _, gradient = scene.start
     yield "gradient_norm", norm(gradient)

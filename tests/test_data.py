@@ -293,3 +293,10 @@ def test_a_linear_map_gives_its_targets_exactly_and_is_the_same_for_every_seed()
         torch.testing.assert_close(images.flatten(1) @ matrix.T, targets, rtol=0, atol=1e-12)
     single = data.load(settings)
     torch.testing.assert_close(single.train.images, whole.train.images.float(), rtol=0, atol=0)
+
+
+def test_binary_images_are_0_and_1_at_half_grey():
+    plain, binary = data.load(small(normalize="none")), data.load(small(normalize="binary"))
+    for split in ("train", "test"):
+        grey, found = getattr(plain, split).images, getattr(binary, split).images
+        assert torch.equal(data.normalize(found, binary), (grey > 127).float())
