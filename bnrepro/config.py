@@ -80,6 +80,7 @@ class Normed:
         + ("happynear",),
     )  # fmt: skip
     init_std: float = setting(0.01, "standard deviation of init=gaussian", above=0)
+    gain: float = setting(1.0, "multiplies the initial weights of all layers but the output layer", above=0)
 
 
 @dataclass
@@ -169,7 +170,9 @@ class Train:
 
 GRADIENT_STATISTICS = ("grad_spectral", "grad_fro", "grad_abs_mean")
 STATISTICS = (*GRADIENT_STATISTICS, "weight_fro", "activations")
-PASSES = ("loss_along", "gradient_along", "ics", "gradient_shape", "channels", "saturation", "unit_inputs")
+PASSES = (
+    "loss_along", "gradient_along", "ics", "gradient_shape", "channels", "saturation", "unit_inputs", "norm_inputs",
+)  # fmt: skip
 
 
 @dataclass

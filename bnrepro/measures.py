@@ -121,10 +121,26 @@ def unit_inputs(scene: Scene) -> Iterator[Row]:
                 yield layer.depth, layer.name, f"input_q{percent}@{unit}", value
 
 
+def norm_inputs(scene: Scene) -> Iterator[Row]:
+    """Mean over channels of |skewness| and of the excess kurtosis of what goes into a norm: 0 and 0 for a Gaussian.
+
+    Where the model has no norm, of what would go into it. Channels that do not vary have neither and are left out.
+    """
+    normed = [layer for layer in scene.layers if layer.norm is not None]
+    seen = scene.seen([layer.norm for layer in normed], scene.images)
+    for layer in normed:
+        values = seen[layer.norm][0].transpose(0, 1).flatten(1).double()
+        centred = values - values.mean(1, keepdim=True)
+        std = centred.square().mean(1, keepdim=True).sqrt()
+        standard = (centred / std)[std.flatten() > 0]
+        yield layer.depth, layer.name, "norm_skew", standard.pow(3).mean(1).abs().mean().item()
+        yield layer.depth, layer.name, "norm_kurtosis", standard.pow(4).mean(1).mean().item() - 3
+
+
 OF_RUN = {"loss_along": loss_along, "gradient_along": gradient_along}
 OF_LAYERS = {
     "ics": shift, "gradient_shape": gradient_shape, "channels": channels, "saturation": saturation,
-    "unit_inputs": unit_inputs,
+    "unit_inputs": unit_inputs, "norm_inputs": norm_inputs,
 }  # fmt: skip
 
 # The slope of a nonlinearity, relative to its largest, from what it puts out.

@@ -134,14 +134,18 @@ class VGG11(nn.Module):
 MODELS = {"mlp": MLP, "vgg11": VGG11}
 
 
+PARTS = ("activation", "norm")  # what a block of a model calls them
+
+
 @dataclass(frozen=True)
 class Layer:
-    """A layer with weights. `activation` is the module whose output the layer sends on, None for the output layer."""
+    """A layer with weights. `activation` and `norm` are the modules of its block, None for the output layer."""
 
     depth: int  # 1 is nearest the input, the output layer comes last
     name: str  # of `linear` in the model
     linear: nn.Linear | nn.Conv2d
     activation: nn.Module | None
+    norm: nn.Module | None = None  # an Identity where the model has none
 
 
 def layers(model: nn.Module) -> list[Layer]:
@@ -150,7 +154,7 @@ def layers(model: nn.Module) -> list[Layer]:
     for name, module in model.named_modules():
         if isinstance(module, nn.Linear | nn.Conv2d):
             block = model.get_submodule(name.rpartition(".")[0])
-            found.append(Layer(len(found) + 1, name, module, getattr(block, "activation", None)))
+            found.append(Layer(len(found) + 1, name, module, *(getattr(block, part, None) for part in PARTS)))
     return found
 
 
@@ -164,6 +168,7 @@ def _initialise(layer: Layer, config: schema.Normed, seed: int) -> None:
     generator = stream(seed, "init", layer.name)
     weight, bias = layer.linear.weight, layer.linear.bias
     std = INITS[config.init](config, weight[0].numel(), weight.shape[0] * weight[0][0].numel())
+    std *= 1.0 if layer.name == "output" else config.gain
     if config.init.endswith("_uniform"):
         bound = math.sqrt(3) * std
         nn.init.uniform_(weight, -bound, bound, generator=generator)

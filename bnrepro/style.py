@@ -16,6 +16,8 @@ ARMS = {
     "none": {"color": VERMILLION, "marker": "o", "label": "no norm"},
     "batch": {"color": BLUE, "marker": "s", "label": "BN"},
     "batch_manual": {"color": SKY, "marker": "D", "label": "BN, from the equations"},
+    "BN before": {"color": BLUE, "marker": "s", "label": "BN before"},
+    "BN after": {"color": ORANGE, "marker": "v", "label": "BN after"},
     "source": {"color": BLACK, "marker": "x", "linestyle": "none", "label": "source"},
     "theory": {"color": BLACK, "marker": "", "linestyle": "--", "label": "theory"},
     "linear": {"color": GREY, "marker": "o"},

@@ -31,7 +31,8 @@ PUBLISHED = [name for name in EXPERIMENTS if (paths.RESULTS / name / "runs.csv")
 SPLITS = {"batch", "train", "valid", "test", "test_population"}
 METRICS = {"loss", "accuracy", "gradient_norm", "gradient_change"}
 MEASURED = {"ics_norm", "ics_norm_after", "ics_distance", "ics_cosine", "grad_std", "grad_kurtosis", "grad_share"}
-MEASURED |= {"channel_mean", "channel_std", "input_q15", "input_q50", "input_q85"}
+MEASURED |= {"channel_mean", "channel_std", "input_q15", "input_q50", "input_q85", "norm_skew"}
+MEASURED |= {"norm_kurtosis"}
 
 REDRAW = """
 import sys

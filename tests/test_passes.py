@@ -153,6 +153,22 @@ def test_inputs_of_units_are_those_of_evaluation():
     assert len(rows) == 3 * 3 * 2 and model.training
 
 
+@pytest.mark.parametrize("place", ["before", "after"])
+def test_the_inputs_of_a_norm_have_the_skewness_and_kurtosis_of_scipy(place):
+    from scipy import stats
+
+    model, images, labels = mlp("batch", activation="relu", place=place)
+    scene = looked(copy.deepcopy(model), images, labels)
+    rows = {(depth, name): value for depth, _, name, value in measures.norm_inputs(scene)}
+    block = model.hidden[1]
+    z = block.linear(model.hidden[0](images.flatten(1)))
+    z = (z if place == "before" else z.relu()).detach().numpy()
+    z = z[:, z.std(0) > 0]
+    assert rows[2, "norm_skew"] == pytest.approx(np.abs(stats.skew(z)).mean(), rel=1e-9)
+    assert rows[2, "norm_kurtosis"] == pytest.approx(stats.kurtosis(z).mean(), rel=1e-9)
+    assert {depth for depth, _ in rows} == {1, 2, 3}
+
+
 def test_every_name_measures_something():
     assert set(config.PASSES) == set(measures.OF_RUN) ^ set(measures.OF_LAYERS)
 

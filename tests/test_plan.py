@@ -170,7 +170,7 @@ DEFAULTS = {
     },
     "model": {
         "norm": "none", "affine": "both", "gamma": 1.0, "eps": 1e-05, "momentum": 0.1, "bias": False,
-        "init": "glorot_uniform", "init_std": 0.01,
+        "init": "glorot_uniform", "init_std": 0.01, "gain": 1.0,
         "kind": "mlp", "depth": 10, "width": 100, "activation": "sigmoid", "place": "before",
         "biases": True,
     },
@@ -188,7 +188,8 @@ DEFAULTS = {
 OTHER_DEFAULTS = {
     VGG11: {
         "norm": "none", "affine": "both", "gamma": 1.0, "eps": 1e-05, "momentum": 0.1, "bias": False,
-        "init": "glorot_uniform", "init_std": 0.01, "kind": "vgg11", "width": 1.0, "head": "linear", "dropout": 0.5,
+        "init": "glorot_uniform", "init_std": 0.01, "gain": 1.0,
+        "kind": "vgg11", "width": 1.0, "head": "linear", "dropout": 0.5,
     },
     RMSprop: {"kind": "rmsprop", "lr": 4e-05, "decay": 0.9, "momentum": 0.8, "eps": 1e-08, "weight_decay": 0.0},
     Adam: {"kind": "adam", "lr": 0.001, "beta1": 0.9, "beta2": 0.999, "eps": 1e-08, "weight_decay": 0.0},
