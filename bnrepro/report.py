@@ -16,6 +16,7 @@ from bnrepro.config import flat
 
 if TYPE_CHECKING:
     import pandas as pd
+    from matplotlib.figure import Figure
 
 
 def experiment(name: str) -> ModuleType:
@@ -72,6 +73,7 @@ def draw(name: str, directory: Path) -> pd.DataFrame:
         figure = plt.figure(figsize=(style.WIDTH, 3.2))
         module.draw(data, figure)
         figure.suptitle(f"{about(name)['title']}\n{_setting(tables)}", fontsize=8)
+        _settle(figure)
         figure.savefig(directory / "figure.svg", metadata={"Date": None})
         figure.savefig(directory / "figure.png", metadata={"Software": None})
         plt.close(figure)
@@ -105,6 +107,14 @@ def markdown(judged: pd.DataFrame) -> str:
         cells = (f"{row.statement} ({row.source})", row.paper, _number(row), row.n, row.rule, f"**{row.verdict}**")
         lines.append("| " + " | ".join(str(cell).replace("|", "\\|") for cell in cells) + " |")
     return "\n".join(lines) + "\n"
+
+
+def _settle(figure: Figure) -> None:
+    """Lay out once and round: the solver's last digits change from process to process, and the SVG hashes them."""
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")
+    for axis in figure.axes:
+        axis.set_position([round(part, 6) for part in axis.get_position().bounds])
 
 
 def _number(row) -> str:
