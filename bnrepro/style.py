@@ -20,6 +20,7 @@ ARMS = {
     "BN after": {"color": ORANGE, "marker": "v", "label": "BN after"},
     "source": {"color": BLACK, "marker": "x", "linestyle": "none", "label": "source"},
     "theory": {"color": BLACK, "marker": "", "linestyle": "--", "label": "theory"},
+    "1/eta": {"color": BLACK, "marker": "", "linestyle": ":"},
     "linear": {"color": GREY, "marker": "o"},
     "relu": {"color": ORANGE, "marker": "v", "label": "ReLU"},
     "tanh": {"color": GREEN, "marker": "^"},
