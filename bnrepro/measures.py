@@ -43,15 +43,17 @@ def loss_along(scene: Scene) -> Iterator[Scalar]:
 
 
 def gradient_along(scene: Scene) -> Iterator[Scalar]:
-    """||grad L(theta - eta g) - g|| and ||g||, over all learned parameters (Santurkar et al. 2018, Fig. 4b).
+    """||grad L(theta - eta g) - g|| and ||g||, over all learned parameters, and the losses (Santurkar et al., Fig. 4b).
 
     Their ratio change / (eta ||g||) is the effective beta-smoothness at eta (Fig. 4c); for a quadratic loss of Hessian
     H it is ||H g|| / ||g||, whatever eta.
     """
-    _, gradient = scene.start
+    loss, gradient = scene.start
+    yield "loss@0", loss
     yield "gradient_norm", norm(gradient)
     for size in scene.config.step_sizes:
-        _, other = scene.gradient(stepped(scene.before, gradient, size))
+        there, other = scene.gradient(stepped(scene.before, gradient, size))
+        yield f"loss@{size:g}", there
         yield f"gradient_change@{size:g}", norm({name: other[name] - gradient[name] for name in gradient})
 
 

@@ -59,13 +59,15 @@ def test_a_quadratic_loss_is_measured_exactly():
     images, targets = torch.ones(1, 1, 1, 1, dtype=torch.float64), torch.zeros(1, 3, dtype=torch.float64)
     scene = looked(model, images, targets, step_sizes=sizes)
     g = hessian @ theta
-    found = dict(measures.of_run(scene))
+    found = dict(measures.gradient_along(scene))
     assert found["gradient_norm"] == pytest.approx(g.norm().item(), rel=1e-12)
     for size in sizes:
         there = theta - size * g
         assert found[f"loss@{size:g}"] == pytest.approx((there.T @ hessian @ there).item() / 2, rel=1e-12)
         beta = found[f"gradient_change@{size:g}"] / (size * found["gradient_norm"])
         assert beta == pytest.approx(((hessian @ g).norm() / g.norm()).item(), rel=1e-9)
+    losses = {name: value for name, value in found.items() if name.startswith("loss@")}
+    assert dict(measures.loss_along(scene)) == losses and len(losses) == 1 + len(sizes)
 
 
 @pytest.mark.parametrize("norm", ["none", "batch"])
