@@ -41,6 +41,12 @@ def logarithmic(per_decade: int, last: int) -> Iterator[int]:
     yield last
 
 
+def chosen(layers: Sequence[Layer], depths: Sequence[int] | None) -> list[Layer]:
+    """The layers of these depths, 1 being nearest the input and -1 the output layer; all of them for None."""
+    last = len(layers) + 1
+    return [layer for layer in layers if depths is None or layer.depth in depths or layer.depth - last in depths]
+
+
 class Recorder:
     """Rows of layers.csv for the steps of a cadence.
 

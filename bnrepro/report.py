@@ -17,6 +17,7 @@ from bnrepro.config import flat
 
 if TYPE_CHECKING:
     import pandas as pd
+    from matplotlib.figure import Figure
 
 
 def experiment(name: str) -> ModuleType:
@@ -77,9 +78,8 @@ def draw(name: str, directory: Path) -> pd.DataFrame:
         figure = plt.figure(figsize=(style.WIDTH, 3.2))
         module.draw(data, figure)
         figure.suptitle(f"{about(name)['title']}\n{setting(tables.runs)}", fontsize=8)
-        figure.get_layout_engine().execute(figure)
+        _settle(figure)
     with plt.rc_context(style.RC | {"figure.constrained_layout.use": False}):
-        figure.set_layout_engine(None)  # laid out once, and not again for each of the two files
         figure.savefig(directory / "figure.svg", metadata={"Date": None})
         figure.savefig(directory / "figure.png", metadata={"Software": None})
     plt.close(figure)
@@ -95,6 +95,14 @@ def show(name: str, judged: pd.DataFrame) -> str:
         lines.append(f"  {row.verdict:15} {row.claim}: {row.statement}")
         lines.append(f"  {'':15} paper {row.paper}; ours {claims.number(row)}, n={row.n}")
     return "\n".join(lines)
+
+
+def _settle(figure: Figure) -> None:
+    """Lay out once and round: the solver's last digits change from process to process, and the SVG hashes them."""
+    figure.get_layout_engine().execute(figure)
+    figure.set_layout_engine(None)  # and not again for each of the two files
+    for axis in figure.axes:
+        axis.set_position([round(part, 6) for part in axis.get_position().bounds])
 
 
 def setting(every: pd.DataFrame) -> str:
