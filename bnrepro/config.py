@@ -166,7 +166,7 @@ class Train:
 
 
 GRADIENT_STATISTICS = ("grad_spectral", "grad_fro", "grad_abs_mean")
-STATISTICS = (*GRADIENT_STATISTICS, "weight_fro", "activations")
+STATISTICS = (*GRADIENT_STATISTICS, "grad_max", "weight_fro", "activations")
 
 
 @dataclass

@@ -2,23 +2,19 @@
 
 Gradients are read from `weight.grad` between backward and the optimizer step, so they are the gradients of the mean
 loss over the batch, before any optimizer scaling. Activations are outputs of the nonlinearity in the training forward
-pass of the same batch. Layers are those of `models.layers`: weight matrices [out, in]; a convolution's kernel counts as
-the matrix [out, in*height*width].
+pass of the same batch. Layers are those of `models.layers`; what each statistic is stands in bnrepro/measure.py.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-import numpy as np
 import torch
 from torch import nn
 
+from bnrepro import measure
 from bnrepro.config import Probes
 from bnrepro.models import Layer
-from bnrepro.spectral import spectral_norms
-
-QUANTILES = {1: 0.01, 5: 0.05, 15: 0.15, 50: 0.50, 85: 0.85, 95: 0.95, 99: 0.99}
 
 Row = tuple[int, int, str, str, float | None]  # step, depth, layer, statistic, value
 
@@ -53,7 +49,7 @@ class Recorder:
 
     def __init__(self, layers: Sequence[Layer], statistics: Sequence[str], cadence: Cadence):
         self.layers, self.statistics, self.cadence = layers, statistics, cadence
-        self._seen: dict[int, torch.Tensor] = {}
+        self._seen: dict[int, dict[str, float]] = {}
         self._hooks: list[torch.utils.hooks.RemovableHandle] = []
 
     def watches(self, step: int) -> bool:
@@ -65,74 +61,30 @@ class Recorder:
         if self.watches(step):
             for layer in self.layers:
                 if layer.activation is not None:
-                    self._hooks.append(layer.activation.register_forward_hook(self._keep(layer.depth)))
+                    self._hooks.append(layer.activation.register_forward_hook(self._keep(layer)))
 
     def after_backward(self, step: int) -> list[Row]:
         if step not in self.cadence:
             return []
         for hook in self._hooks:
             hook.remove()
-        rows = self._measure(step)
+        rows = list(self._measure(step))
         self._hooks, self._seen = [], {}
         return rows
 
-    def _keep(self, depth: int):
+    def _keep(self, layer: Layer):
+        unit = measure.unit_dimension(layer.linear.weight)
+
         def hook(module: nn.Module, inputs: object, output: torch.Tensor) -> None:
-            self._seen[depth] = output.detach()
+            self._seen[layer.depth] = measure.activation_statistics(output, module, unit)
 
         return hook
 
-    def _measure(self, step: int) -> list[Row]:
-        weights = [layer.linear.weight for layer in self.layers]
-        plain = [name for name in self.statistics if name != "activations"]
-        columns = {name: weight_statistics(name, weights) for name in plain}
-        rows = []
-        for place, layer in enumerate(self.layers):
+    def _measure(self, step: int) -> Iterator[Row]:
+        wanted = [name for name in self.statistics if name != "activations"]
+        found = measure.measure([[layer.linear.weight] for layer in self.layers], wanted)
+        for layer, values in zip(self.layers, found, strict=True):
             for name in self.statistics:
-                if name == "activations":
-                    seen = self._seen.get(layer.depth)
-                    found = {} if seen is None else activation_statistics(seen)
-                else:
-                    found = {name: columns[name][place]}
-                rows += [(step, layer.depth, layer.name, statistic, value) for statistic, value in found.items()]
-        return rows
-
-
-@torch.no_grad()
-def weight_statistics(name: str, weights: Sequence[nn.Parameter]) -> list[float | None]:
-    """One scalar of each weight or of its gradient; None where there is no gradient, nan or inf where not finite.
-
-    The scalars of all weights come from the device in one transfer.
-    """
-    tensors = [weight if name == "weight_fro" else weight.grad for weight in weights]
-    matrices = [tensor.detach().flatten(1) for tensor in tensors if tensor is not None]
-    if name in ("grad_fro", "weight_fro"):
-        found = _together([torch.linalg.vector_norm(matrix, dtype=_wide(matrix)) for matrix in matrices])
-    elif name == "grad_abs_mean":
-        found = _together([matrix.abs().mean(dtype=_wide(matrix)) for matrix in matrices])
-    elif name == "grad_spectral":
-        found = spectral_norms(matrices)
-    else:
-        raise ValueError(f"unknown statistic {name!r}")
-    values = iter(found)
-    return [None if tensor is None else next(values) for tensor in tensors]
-
-
-def _together(scalars: list[torch.Tensor]) -> list[float]:
-    return torch.stack(scalars).tolist() if scalars else []
-
-
-def activation_statistics(output: torch.Tensor) -> dict[str, float]:
-    """Scalars over all units, positions and images of one layer's output [N, ...]."""
-    values = output.float().flatten().cpu().numpy()
-    outside = np.mean((values < 0.1) | (values > 0.9))
-    found = {"act_mean": values.mean(dtype=np.float64), "act_std": values.std(dtype=np.float64)}
-    found |= {"act_min": values.min(), "act_max": values.max(), "act_outside": outside}
-    quantiles = np.quantile(values, list(QUANTILES.values()))
-    found |= {f"act_q{percent:02d}": value for percent, value in zip(QUANTILES, quantiles, strict=True)}
-    return {name: float(value) for name, value in found.items()}
-
-
-def _wide(tensor: torch.Tensor) -> torch.dtype:
-    """Half-precision tensors are measured in float32, float64 ones in float64."""
-    return torch.promote_types(tensor.dtype, torch.float32)
+                scalars = self._seen.get(layer.depth, {}) if name == "activations" else {name: values[name]}
+                for statistic, value in scalars.items():
+                    yield step, layer.depth, layer.name, statistic, value
