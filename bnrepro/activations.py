@@ -18,7 +18,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from bnrepro import layers, measure
+from bnrepro import layer_statistics, layers
 
 NONLINEARITIES = (
     nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.RReLU, nn.PReLU, nn.ELU, nn.SELU, nn.CELU, nn.GELU, nn.SiLU, nn.Mish,
@@ -79,8 +79,8 @@ class Listener:
 
     def _pass_activation(self, module: nn.Module, inputs: object, output: Tensor) -> None:
         if self._last is not None and (torch.is_grad_enabled() or self._replaying):
-            unit = measure.unit_dimension(self._last.weights[-1])
-            scalars = measure.activation_statistics(output, module, unit)
+            unit = layer_statistics.unit_dimension(self._last.weights[-1])
+            scalars = layer_statistics.activation_statistics(output, module, unit)
             self._seen[self.bare.training][self._last.depth] = scalars
 
     def _keep_inputs(self, module: nn.Module, inputs: tuple, named: dict) -> None:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
-from bnrepro import layers, measure, records
+from bnrepro import layer_statistics, layers, records
 from bnrepro.activations import Listener
 
 if TYPE_CHECKING:
@@ -99,7 +99,7 @@ class Inspector:
         self._follow(step, scale)
         self.step = step
         if self.due(step):
-            found = [_unscaled(values, scale) for values in measure.measure(self._groups, self._now)]
+            found = [_unscaled(values, scale) for values in layer_statistics.measure(self._groups, self._now)]
             if self._listener:
                 heard = self._listener.heard()
                 found = [values | heard.get(layer.depth, {}) for values, layer in zip(found, self.layers, strict=True)]
@@ -111,23 +111,27 @@ class Inspector:
         """Measure the cheap statistics once more, under names that end in `_clipped`."""
         if self.due(self.step):
             names = [name for name in self._now if name in CHEAP]
-            found = measure.measure(self._groups, names)
+            found = layer_statistics.measure(self._groups, names)
             self._write(self.step, [{f"{name}_clipped": value for name, value in row.items()} for row in found])
 
     def frame(self) -> pd.DataFrame:
         """All rows so far: run, step, depth, layer, statistic, value; nan where there is no gradient."""
-        import pandas as pd
-
-        if self._table:
-            return records.read(self._path, "layers")
-        rows = [("watched", *row) for row in self._rows]
-        return pd.DataFrame(rows, columns=records.COLUMNS["layers"]).astype({"value": float})
+        return self._layers().drop(columns="missing")
 
     def words(self) -> list[str]:
         """What the rows mean, by the rules of bnrepro/words.py."""
         from bnrepro import words
 
-        return [finding.text for finding in words.findings(self.frame())]
+        return [finding.text for finding in words.findings(self._layers())]
+
+    def _layers(self) -> pd.DataFrame:
+        import pandas as pd
+
+        if self._path:
+            return records.read_layers(self._path)
+        frame = pd.DataFrame([("watched", *row) for row in self._rows], columns=records.COLUMNS["layers"])
+        missing = frame["value"].map(lambda value: value is None).astype(bool)
+        return frame.assign(missing=missing, value=frame["value"].astype(float))
 
     def close(self) -> None:
         """Leave the model: no hook stays, the file is closed, `frame` goes on to work."""
@@ -183,7 +187,7 @@ class Inspector:
 
 def _ratio(above: Iterable[torch.Tensor], below: Iterable[torch.Tensor]) -> float | None:
     """Frobenius norm of the first group over that of the second; None where the second is zero."""
-    numerator, denominator = (found["fro"] for found in measure.magnitudes([list(above), list(below)], [0, 0]))
+    numerator, denominator = (found["fro"] for found in layer_statistics.magnitudes([list(above), list(below)], [0, 0]))
     return numerator / denominator if denominator else None
 
 
@@ -194,18 +198,18 @@ def _noise(first: Sequence[torch.Tensor], second: Sequence[torch.Tensor]) -> flo
     return _ratio(map(operator.sub, first, second), map(operator.add, first, second))
 
 
-def _gradients(group: measure.Group, scale: float) -> list[torch.Tensor]:
+def _gradients(group: layer_statistics.Group, scale: float) -> list[torch.Tensor]:
     """Copies of the gradients that are there, in float64 and unscaled."""
-    present = [weight.grad for weight in group if measure.gradient(weight) is not None]
+    present = [weight.grad for weight in group if layer_statistics.gradient(weight) is not None]
     return [grad.to_dense() / scale for grad in _widened(present)]
 
 
 def _widened(tensors: Sequence[torch.Tensor]) -> list[torch.Tensor]:
-    return [tensor.detach().to(measure.widest(tensor)) for tensor in tensors]
+    return [tensor.detach().to(layer_statistics.widest(tensor)) for tensor in tensors]
 
 
 def _unscaled(values: dict[str, float | None], scale: float) -> dict[str, float | None]:
-    """Every gradient statistic of `measure` grows with the gradient in proportion."""
+    """Every gradient statistic of `layer_statistics` grows with the gradient in proportion."""
     scaled = {name for name, value in values.items() if name.startswith("grad_") and value is not None}
     return {name: value / scale if name in scaled else value for name, value in values.items()}
 

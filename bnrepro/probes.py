@@ -2,7 +2,7 @@
 
 Gradients are read from `weight.grad` between backward and the optimizer step, so they are the gradients of the mean
 loss over the batch, before any optimizer scaling. Activations are outputs of the nonlinearity in the training forward
-pass of the same batch. Layers are those of `models.layers`; what each statistic is stands in bnrepro/measure.py.
+pass of the same batch. Layers are those of `models.layers`; bnrepro/layer_statistics.py says what each statistic is.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import nn
 
-from bnrepro import measure
+from bnrepro import layer_statistics
 from bnrepro.config import Probes
 from bnrepro.models import Layer
 
@@ -73,16 +73,16 @@ class Recorder:
         return rows
 
     def _keep(self, layer: Layer):
-        unit = measure.unit_dimension(layer.linear.weight)
+        unit = layer_statistics.unit_dimension(layer.linear.weight)
 
         def hook(module: nn.Module, inputs: object, output: torch.Tensor) -> None:
-            self._seen[layer.depth] = measure.activation_statistics(output, module, unit)
+            self._seen[layer.depth] = layer_statistics.activation_statistics(output, module, unit)
 
         return hook
 
     def _measure(self, step: int) -> Iterator[Row]:
         wanted = [name for name in self.statistics if name != "activations"]
-        found = measure.measure([[layer.linear.weight] for layer in self.layers], wanted)
+        found = layer_statistics.measure([[layer.linear.weight] for layer in self.layers], wanted)
         for layer, values in zip(self.layers, found, strict=True):
             for name in self.statistics:
                 scalars = self._seen.get(layer.depth, {}) if name == "activations" else {name: values[name]}
