@@ -90,6 +90,7 @@ def draw(words: list[str]) -> int:
         elif not (home / "runs.csv").exists():
             raise records.RecordError(f"{home}: no runs of {name}; start them: bnrepro run experiment={name}")
         print(report.show(name, report.draw(name, home)))
+        print("".join(f"  {note}\n" for note in report.notes(name, home)), end="")
         print(f"  figure: {home / 'figure.png'}\n")
     return 0
 
