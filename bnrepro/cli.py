@@ -19,6 +19,7 @@ EXAMPLES = {
     "report": "bnrepro report scale=laptop",
     "check": "bnrepro check",
     "status": "bnrepro status lr_sweep",
+    "inspect": "bnrepro inspect outputs/quick/sigmoid_gradients/runs/norm=none* --figure gradients.png",
     "data": "bnrepro data mnist data.root=DIR",
     "publish": "bnrepro publish sigmoid_gradients scale=laptop",
 }
@@ -28,7 +29,8 @@ def main(arguments: list[str] | None = None) -> None:
     parser = _parser()
     options, rest = parser.parse_known_args(arguments)
     try:
-        code = options.verb([*options.words, *rest])
+        flags = {name: value for name, value in vars(options).items() if name not in ("verb", "words")}
+        code = options.verb([*options.words, *rest], **flags)
     except (validate.ConfigError, records.RecordError) as error:
         print(error, file=sys.stderr)
         code = 2
@@ -80,6 +82,7 @@ def draw(words: list[str]) -> int:
         elif not (home / "runs.csv").exists():
             raise records.RecordError(f"{home}: no runs of {name}; start them: bnrepro run experiment={name}")
         print(report.show(name, report.draw(name, home)))
+        print("".join(f"  {note}\n" for note in report.notes(name, home)), end="")
         print(f"  figure: {home / 'figure.png'}\n")
     if committed:
         publishing.write_gallery()
@@ -154,6 +157,24 @@ def status(words: list[str]) -> int:
     return 0
 
 
+def inspect(runs: list[str], statistic: str | None, figure: str | None, out: str) -> int:
+    """gradients of one run, or of two side by side: heat map, curves, and what they mean"""
+    from bnrepro import look
+
+    if len(runs) not in (1, 2):
+        raise records.RecordError(f"inspect: {len(runs)} runs given; give one or two, each by directory or name")
+    from bnrepro import terminal
+
+    looks = [look.find(run, Path(out)) for run in runs]
+    terminal.show(looks, statistic)
+    if figure:
+        from bnrepro import look_figure
+
+        look_figure.save(looks, figure, statistic)
+        print(f"figure: {figure}")
+    return 0
+
+
 def data(words: list[str]) -> int:
     """fetch or verify a dataset and say where it lies"""
     import yaml
@@ -225,7 +246,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="bnrepro", description="Reproduce the figures of the Batch Normalization literature."
     )
     verbs = parser.add_subparsers(metavar="VERB", required=True)
-    functions = (list_experiments, run, reproduce, draw, report, check, status, data, publish)
+    functions = (list_experiments, run, reproduce, draw, report, check, status, inspect, data, publish)
     for function in functions:
         name = function.__name__.split("_")[0]
         verb = verbs.add_parser(
@@ -233,4 +254,10 @@ def _parser() -> argparse.ArgumentParser:
         )
         verb.add_argument("words", nargs="*", metavar="NAME or key=value")
         verb.set_defaults(verb=function)
+    flags = verbs.choices["inspect"]
+    flags.add_argument(
+        "--statistic", metavar="NAME", help="what to show, as layers.csv names it; default: the gradient"
+    )
+    flags.add_argument("--figure", metavar="FILE", help="write a picture too: .png, .svg or .pdf")
+    flags.add_argument("--out", metavar="DIR", default="outputs", help="where runs are looked for by name")
     return parser

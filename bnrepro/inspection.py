@@ -187,7 +187,7 @@ class Inspector:
 
 def _ratio(above: Iterable[torch.Tensor], below: Iterable[torch.Tensor]) -> float | None:
     """Frobenius norm of the first group over that of the second; None where the second is zero."""
-    numerator, denominator = (found["fro"] for found in layer_statistics.magnitudes([list(above), list(below)], [0, 0]))
+    numerator, denominator = layer_statistics.frobenius([list(above), list(below)])
     return numerator / denominator if denominator else None
 
 

@@ -86,6 +86,12 @@ def draw(name: str, directory: Path) -> pd.DataFrame:
     return judged
 
 
+def notes(name: str, directory: Path) -> list[str]:
+    """What the experiment has to say beside its claims: the sentences of its optional function `notes`."""
+    module = experiment(name)
+    return module.notes(records.load(directory)) if hasattr(module, "notes") else []
+
+
 def show(name: str, judged: pd.DataFrame) -> str:
     """The claims of one experiment, for the terminal."""
     from bnrepro import claims

@@ -73,11 +73,10 @@ def findings(layers: pd.DataFrame, theory: tuple[float, str] | None = None) -> l
 
 def compare(first: pd.DataFrame, second: pd.DataFrame, names: tuple[str, str]) -> str:
     """One sentence on two runs: what the first layer gets in each, relative to its last layer."""
-    reach = []
-    for layers in (first, second):
-        gradients = grid(layers)
-        values = profile(gradients.loc[:, np.isfinite(gradients).any()])
-        reach.append(values.iloc[0] / values.iloc[-1])
+    profiles = [profile(grid(layers).replace([np.inf], np.nan)) for layers in (first, second)]
+    if min(map(len, profiles)) == 0:
+        return "side by side: at least one of the runs has no gradient above 0 to compare"
+    reach = [values.iloc[0] / values.iloc[-1] for values in profiles]
     more, less = (0, 1) if reach[0] >= reach[1] else (1, 0)
     return (
         f"side by side: relative to the last layer, the first one gets {_times(reach[more] / reach[less])} in "

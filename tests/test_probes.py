@@ -97,9 +97,7 @@ def test_a_convolution_counts_as_the_matrix_of_its_output_channels():
     convolution = nn.Conv2d(2, 3, kernel_size=2)
     convolution.weight.grad = torch.arange(24.0).reshape(3, 2, 2, 2)
     expected = np.linalg.svd(np.arange(24.0).reshape(3, 8), compute_uv=False)[0]
-    assert layer_statistics.measure([[convolution.weight]], ["grad_spectral"])[0]["grad_spectral"] == pytest.approx(
-        expected, rel=1e-6
-    )
+    assert layer_statistics.spectral([[convolution.weight.grad]])[0] == pytest.approx(expected, rel=1e-6)
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
