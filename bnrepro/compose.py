@@ -13,7 +13,7 @@ from pathlib import Path
 from bnrepro import config, paths, validate
 
 # Fields of a sweep rather than of a run: they live in conf/config.yaml.
-SWEEP_FIELDS = ("out", "jobs", "dry_run", "launch", "retry_failed", "fail_fast", "engine_minutes", "cifar")
+SWEEP_FIELDS = ("out", "jobs", "batched", "dry_run", "launch", "retry_failed", "fail_fast", "engine_minutes", "cifar")
 GROUPS = ("data", "model", "optim", "schedule", "scale", "experiment")
 
 

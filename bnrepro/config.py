@@ -37,15 +37,16 @@ class Data:
 
     kind: str = setting(
         "mnist5k", "dataset",
-        choices=("mnist5k", "mnist", "fashion_mnist", "cifar10", "image_folder", "synthetic"),
+        choices=("mnist5k", "mnist", "fashion_mnist", "cifar10", "image_folder", "synthetic", "linear_map"),
     )  # fmt: skip
     name: str | None = setting(None, "name shown with results, e.g. cifar10-jpeg for an image folder; null: the kind")
     root: str = setting("data", "directory of torchvision's datasets and of decoded image folders", identity=False)
     path: str | None = setting(None, "directory of an image folder: train/CLASS/*, test/CLASS/*", identity=False)
     image: str = setting("native", "native shape, or padded and repeated to 3x32x32", choices=("native", "rgb32"))
     normalize: str = setting(
-        "channel", "z-score by the training set: per channel, per pixel, or none", choices=("channel", "pixel", "none")
-    )
+        "channel", "z-score by the training set: per channel, per pixel, or none; or binary, 1 above half grey",
+        choices=("channel", "pixel", "none", "binary"),
+    )  # fmt: skip
     crop: int = setting(0, "padding in pixels of the random crop, 0 for none", least=0)
     flip: bool = setting(False, "random horizontal flip")
     train_size: int | None = setting(None, "training images, drawn at random once for all seeds; null for all", least=1)
@@ -59,8 +60,8 @@ class Data:
         "drop", "an epoch's incomplete last batch: drop it, so that every batch statistic is over the same number, "
         "or keep it unless it is a single image", choices=("drop", "keep"),
     )  # fmt: skip
-    shape: list[int] = setting([1, 28, 28], "channels, height, width of synthetic images")
-    size: int = setting(1000, "synthetic training images (a fifth as many for the test)", least=5)
+    shape: list[int] = setting([1, 28, 28], "channels, height, width of synthetic images; [K,1,1] for a linear map")
+    size: int = setting(1000, "synthetic training images (a fifth as many for test), inputs of a linear map", least=5)
     signal: float = setting(1.0, "strength of the class pattern in synthetic images, 0 for pure noise", least=0)
 
 
@@ -86,7 +87,7 @@ class Normed:
         + ("happynear",),
     )  # fmt: skip
     init_std: float = setting(0.01, "standard deviation of init=gaussian", above=0)
-    weight_scale: float = setting(1.0, "multiplies the initial weights of the hidden layers", above=0)
+    weight_scale: float = setting(1.0, "multiplies the initial weights of all layers but the output layer", above=0)
     groups: int = setting(32, "groups of channels of norm=group", least=1)
     ghost: int | None = setting(
         None, "images that norm=batch or renorm normalises together in training; null: the whole batch", least=2
@@ -110,6 +111,7 @@ class MLP(Normed):
         "sigmoid", "nonlinearity of the hidden layers", choices=("sigmoid", "tanh", "relu", "linear")
     )
     place: str = setting("before", "norm before or after the activation", choices=("before", "after"))
+    biases: bool = setting(True, "false: no layer has a bias, the output layer neither")
 
 
 @dataclass
@@ -165,7 +167,7 @@ class Schedule:
 class Train:
     epochs: float | None = setting(None, "length in epochs (give either epochs or steps)", above=0)
     steps: int | None = setting(None, "length in optimizer steps", least=1)
-    precision: str = setting("fp32", "fp32, or bf16 by autocast", choices=("fp32", "bf16"))
+    precision: str = setting("fp32", "fp32, bf16 by autocast, or fp64", choices=("fp32", "bf16", "fp64"))
     channels_last: bool = setting(False, "memory layout of convolutions")
     eval_every: float = setting(1.0, "epochs between evaluations; the last step is always evaluated", above=0)
     population_batches: int = setting(
@@ -184,16 +186,23 @@ class Train:
 
 
 GRADIENT_STATISTICS = ("grad_spectral", "grad_fro", "grad_abs_mean")
-STATISTICS = (*GRADIENT_STATISTICS, "weight_fro", "activations", "norm")
+STATISTICS = (*GRADIENT_STATISTICS, "grad_max", "weight_fro", "activations", "norm")
+PASSES = (
+    "loss_along", "gradient_along", "ics", "gradient_shape", "channels", "saturation", "unit_inputs", "norm_inputs",
+)  # fmt: skip
 
 
 @dataclass
 class Probes:
-    """What is recorded of each layer, and when. Looking never changes a run, but it changes its tables."""
+    """What is recorded, of which layers, and when. Looking never changes a run, but it changes its tables."""
 
     statistics: list[str] = setting(list(GRADIENT_STATISTICS), "what to record", choices=STATISTICS)
     per_decade: int = setting(10, "logarithmic cadence: recorded steps in each factor of ten", least=1)
     steps: list[int] | None = setting(None, "recorded steps, instead of the logarithmic cadence")
+    passes: list[str] = setting([], "what to measure by passes of its own", choices=PASSES)
+    depths: list[int] | None = setting(None, "recorded layers: 1 is nearest the input, -1 the output; null for all")
+    step_sizes: list[float] = setting([], "lengths of the steps along the negative gradient", above=0)
+    units: int = setting(1, "recorded units of a layer, the first ones, where a pass looks at single units", least=1)
 
 
 TASKS = ("train", "invariance")
@@ -246,7 +255,7 @@ def identity(config: Config) -> dict:
         value = getattr(config, spec.name)
         if dataclasses.is_dataclass(value):
             found[spec.name] = identity(value)
-        elif spec.name == "kind" or (spec.metadata["identity"] and value != _default(spec)):
+        elif spec.name == "kind" or (spec.metadata["identity"] and value != default(spec)):
             found[spec.name] = value
     return found
 
@@ -259,5 +268,12 @@ def flat(values: dict, prefix: str = "") -> dict:
     return found
 
 
-def _default(spec: dataclasses.Field) -> object:
+def specs(name: str, kinds: dict[str, list[str]]) -> list[dataclasses.Field]:
+    """The fields behind a dotted name, one for each of these kinds of its section that has it."""
+    section, _, last = name.rpartition(".")
+    classes = [KINDS[section][kind] for kind in kinds[section]] if section in KINDS else [PLAIN.get(section, Config)]
+    return [spec for cls in classes for spec in dataclasses.fields(cls) if spec.name == last]
+
+
+def default(spec: dataclasses.Field) -> object:
     return spec.default if spec.default is not dataclasses.MISSING else spec.default_factory()

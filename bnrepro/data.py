@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import hashlib
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -47,6 +48,7 @@ class Dataset:
     shape: tuple[int, int, int]
     mean: Tensor
     std: Tensor
+    dtype: torch.dtype = torch.float32  # of what the model sees
 
     def __post_init__(self):
         # normalize() works on grey levels from 0 to 255: one rounding and one pass less per batch
@@ -54,13 +56,15 @@ class Dataset:
         object.__setattr__(self, "scale", 1 / (self.std * 255))
 
 
-def load(config: Data, device: str | torch.device = "cpu") -> Dataset:
+def load(config: Data, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32) -> Dataset:
     """The dataset that `config` names, with its subsets drawn and its statistics taken, on `device`.
 
     The subsets are drawn by a fixed stream: the same for every seed, and a smaller training set is part of a larger
     one. Never the first images, since image folders are sorted by class. Raises ConfigError naming data.train_size,
     valid_size, test_size or image, and DataError for files that are missing or damaged.
     """
+    if config.kind == "linear_map":
+        return linear_map(config, device, dtype)
     arrays = read(config)
     valid, train = _held_out(config, len(arrays.train_labels))
     test = _subset("data.test_size", config.test_size, _shuffled("test", len(arrays.test_labels)), "test images")
@@ -71,7 +75,24 @@ def load(config: Data, device: str | torch.device = "cpu") -> Dataset:
     ]
     mean, std = (part.to(device) for part in statistics(splits[0].images, config.normalize))
     shape = tuple(splits[0].images.shape[1:])
-    return Dataset(*splits, len(arrays.classes), config.name or config.kind, arrays.sha256, shape, mean, std)
+    name = config.name or config.kind
+    return Dataset(*splits, len(arrays.classes), name, arrays.sha256, shape, mean, std, dtype)
+
+
+def linear_map(config: Data, device: str | torch.device, dtype: torch.dtype) -> Dataset:
+    """Standard normal inputs x [N,K,1,1] with targets A x [N,K], A standard normal (Santurkar et al. 2018, Appendix A).
+
+    K is data.shape[0], N is data.size. The same inputs and A for every seed of a run; valid and test splits are empty.
+    """
+    size = config.shape[0]
+    draws = stream(0, "linear_map", config.size, size)
+    matrix = torch.randn(size, size, generator=draws, dtype=torch.float64)
+    inputs = torch.randn(config.size, size, generator=draws, dtype=torch.float64)
+    inputs, targets = inputs.to(device, dtype), (inputs @ matrix.T).to(device, dtype)
+    whole, empty = (Split(inputs[:count, :, None, None], targets[:count]) for count in (config.size, 0))
+    digest = hashlib.sha256(inputs.cpu().numpy().tobytes() + targets.cpu().numpy().tobytes()).hexdigest()
+    mean, std = (make(size, 1, 1, device=device) for make in (torch.zeros, torch.ones))
+    return Dataset(whole, empty, empty, size, config.name or config.kind, digest, (size, 1, 1), mean, std, dtype)
 
 
 def _held_out(config: Data, count: int) -> tuple[Tensor, Tensor]:
@@ -97,6 +118,8 @@ def _subset(field: str, size: int | None, order: Tensor, what: str) -> Tensor:
 def _split(config: Data, images: np.ndarray, labels: np.ndarray, chosen: Tensor, device: str | torch.device) -> Split:
     rows = chosen.sort().values.numpy()  # in the files' order, which keeps reading them local
     found = torch.from_numpy(images[rows]).to(device)
+    if config.normalize == "binary":
+        found = (found > 127).to(torch.uint8) * 255
     return Split(_rgb32(found) if config.image == "rgb32" else found, torch.from_numpy(labels[rows]).to(device))
 
 
@@ -115,9 +138,9 @@ def statistics(images: Tensor, normalize: str) -> tuple[Tensor, Tensor]:
     """Mean and standard deviation (over N, in units of 0..1) of uint8 [N,C,H,W], per channel [C,1,1] or pixel [C,H,W].
 
     Computed exactly, from integer sums. Where all training images are equal the deviation is given as 1, so that they
-    become 0 and a test image that differs there stays small. normalize="none" gives mean 0 and deviation 1.
+    become 0 and a test image that differs there stays small. normalize="none" and "binary" give mean 0 and deviation 1.
     """
-    if normalize == "none":
+    if normalize in ("none", "binary"):
         return torch.zeros(images.shape[1], 1, 1), torch.ones(images.shape[1], 1, 1)
     total = torch.zeros(images.shape[1:], dtype=torch.int64, device=images.device)
     squares = total.clone()
@@ -138,32 +161,37 @@ def statistics(images: Tensor, normalize: str) -> tuple[Tensor, Tensor]:
 
 
 def normalize(images: Tensor, dataset: Dataset) -> Tensor:
-    """uint8 [B,C,H,W] -> float32: (images / 255 - mean) / std."""
-    return images.float().sub_(dataset.offset).mul_(dataset.scale)
+    """uint8 [B,C,H,W] -> dataset.dtype: (images / 255 - mean) / std."""
+    if images.is_floating_point():  # inputs of a linear map are no grey levels
+        return images
+    return images.float().sub_(dataset.offset).mul_(dataset.scale).to(dataset.dtype)
 
 
-def augment(images: Tensor, crop: int, flip: bool, generator: torch.Generator) -> Tensor:
+def augment(images: Tensor, crop: int, flip: bool, *generators: torch.Generator) -> Tensor:
     """Random crops of the images [B,C,H,W] padded by `crop` black pixels, then horizontal flips of half of them.
 
     The same as torchvision's RandomCrop(H, padding=crop), RandomHorizontalFlip before ToTensor and Normalize, but with
-    draws of their own for each image: first from `generator` the corners, [B,2] in 0..2*crop, then [B] flips. The
+    draws of their own for each image: first from the generator the corners, [B,2] in 0..2*crop, then [B] flips. The
     draws are small and made where the generator lives (on the CPU they are the same for every device); the images
-    never leave theirs.
+    never leave theirs. Each of several generators draws for an equal part of the images, in order.
     """
     count, _, height, width = images.shape
     y = torch.arange(height, device=images.device).expand(count, -1)
     x = torch.arange(width, device=images.device).expand(count, -1)
-    corner = flipped = None
     if crop:
-        corner = torch.randint(2 * crop + 1, (count, 2), generator=generator, device=generator.device)
+        corner = _drawn(2 * crop + 1, (count, 2), generators, images.device)
     if flip:
-        flipped = torch.randint(2, (count, 1), generator=generator, device=generator.device).to(images.device)
+        flipped = _drawn(2, (count, 1), generators, images.device)
         x = torch.where(flipped.bool(), width - 1 - x, x)
     if crop:
-        corner = corner.to(images.device)
         y, x = y + corner[:, :1], x + corner[:, 1:]
         images = functional.pad(images, (crop,) * 4)
     return _gather(images, y, x)
+
+
+def _drawn(below: int, shape: tuple[int, int], generators: Sequence[torch.Generator], device: torch.device) -> Tensor:
+    part = (shape[0] // len(generators), shape[1])
+    return torch.cat([torch.randint(below, part, generator=one, device=one.device) for one in generators]).to(device)
 
 
 def _gather(images: Tensor, y: Tensor, x: Tensor) -> Tensor:
@@ -194,16 +222,25 @@ class Batches:
 
     def __call__(self, step: int) -> tuple[Tensor, Tensor]:
         """Images, float32 [B,C,H,W], and labels, int64 [B]."""
-        if step < 1:
-            raise ValueError(f"step={step}: steps are counted from 1")
+        return self._take(self._rows(step), step, [self._seed])
+
+    @staticmethod
+    def together(batches: Sequence[Batches], step: int) -> tuple[Tensor, Tensor]:
+        """The same of R runs that share a dataset, at once: float32 [R,B,C,H,W] and int64 [R,B]."""
+        rows = torch.cat([one._rows(step) for one in batches])
+        images, labels = batches[0]._take(rows, step, [one._seed for one in batches])
+        return images.unflatten(0, (len(batches), -1)), labels.unflatten(0, (len(batches), -1))
+
+    def _take(self, rows: Tensor, step: int, seeds: Sequence[int]) -> tuple[Tensor, Tensor]:
         train, config = self._dataset.train, self._config
-        rows = self._rows(step)
         images = train.images.index_select(0, rows)
         if config.crop or config.flip:
-            images = augment(images, config.crop, config.flip, stream(self._seed, "augment", step))
+            images = augment(images, config.crop, config.flip, *(stream(seed, "augment", step) for seed in seeds))
         return normalize(images, self._dataset), train.labels.index_select(0, rows)
 
     def _rows(self, step: int) -> Tensor:
+        if step < 1:
+            raise ValueError(f"step={step}: steps are counted from 1")
         epoch, batch = divmod(step - 1, self.steps_per_epoch)
         if epoch != self._epoch:
             labels, generator = self._dataset.train.labels, stream(self._seed, "order", epoch)

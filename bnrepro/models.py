@@ -70,11 +70,11 @@ class MLP(nn.Module):
         sizes = [math.prod(shape), *[config.width] * config.depth]
         blocks = (self._block(config, sizes[i], sizes[i + 1], orders[config.place]) for i in range(config.depth))
         self.hidden = nn.Sequential(*blocks)
-        self.output = skip_init(nn.Linear, config.width, classes)
+        self.output = skip_init(nn.Linear, config.width, classes, bias=config.biases)
 
     @staticmethod
     def _block(config: schema.MLP, fan_in: int, fan_out: int, order: tuple[str, ...]) -> nn.Sequential:
-        bias = _keeps_bias(config) or config.place == "after"
+        bias = config.biases and (_keeps_bias(config) or config.place == "after")
         parts = {
             "linear": skip_init(nn.Linear, fan_in, fan_out, bias=bias),
             "norm": norms.make(config, fan_out, dims=1),
@@ -152,6 +152,9 @@ def _alternate(model: nn.Module, config: schema.Normed) -> None:
     for layer in [layer for layer in layers(model) if layer.norm is not None][1::2]:
         shape, block = layer.linear.weight.shape, model.get_submodule(layer.name.rpartition(".")[0])
         block.norm = norms.make(other, shape[0], dims=len(shape) // 2)
+
+
+PARTS = ("activation", "norm")  # what a block of a model calls them
 
 
 @dataclass(frozen=True)

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import csv
+import gzip
+import io
 import json
 import os
+import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -96,15 +99,23 @@ def varied(runs: pd.DataFrame) -> list[str]:
 
 def read(path: Path, table: str) -> pd.DataFrame:
     """One table, checked line by line, so that a file cut in mid-row is reported rather than read as missing values."""
-    import pandas as pd
-
-    check(path, table)
-    frame = pd.read_csv(
-        path, keep_default_na=False, na_values={name: [""] for name in ("value", "x", "y", "low", "high")}
-    )
+    frame = _cells(path, table)
     if "value" in frame:
         frame["value"] = frame["value"].astype(float)
     return frame
+
+
+def read_layers(path: Path) -> pd.DataFrame:
+    """layers.csv with one more column: `missing` is true for an empty cell (no gradient), false for one that is nan."""
+    frame = _cells(path, "layers")
+    return frame.assign(missing=frame["value"].isna(), value=frame["value"].astype(float))
+
+
+def _cells(path: Path, table: str) -> pd.DataFrame:
+    import pandas as pd
+
+    empty = {name: [""] for name in ("value", "x", "y", "low", "high")}
+    return pd.read_csv(io.StringIO(check(path, table)), keep_default_na=False, na_values=empty)
 
 
 def write_frame(frame: pd.DataFrame, path: Path, table: str) -> None:
@@ -113,7 +124,8 @@ def write_frame(frame: pd.DataFrame, path: Path, table: str) -> None:
     extra = [column for column in frame.columns if column not in fixed]
     if extra and table != "runs":
         raise RecordError(f"{path}: unknown columns {', '.join(map(str, extra))}")
-    write_text(frame[fixed + extra].to_csv(index=False, lineterminator="\n"), path)
+    digits = "%.10g" if table in ("figure", "claims") else None  # processors differ in the last digits of exp and log
+    write_text(frame[fixed + extra].to_csv(index=False, lineterminator="\n", float_format=digits), path)
 
 
 def write_text(text: str, path: Path) -> None:
@@ -137,13 +149,22 @@ def read_json(path: Path) -> dict | None:
         raise RecordError(f"{path}: {error}") from None
 
 
+def stored(path: Path) -> Path:
+    """The file, or the compressed one that stands in its place: large tables are published as .csv.gz."""
+    packed = path.with_name(f"{path.name}.gz")
+    return packed if packed.exists() and not path.exists() else path
+
+
 def check(path: Path, table: str) -> str:
     """The text of a table. Raises RecordError, naming file and line, for a wrong header or a row that was cut."""
+    path = stored(path)
     try:
-        with open(path, newline="") as file:
+        with gzip.open(path, "rt", newline="") if path.suffix == ".gz" else open(path, newline="") as file:
             text = file.read()
     except (FileNotFoundError, NotADirectoryError):
         raise RecordError(f"{path}: not there") from None
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise RecordError(f"{path}: {error}") from None
     reader = csv.reader(text.splitlines())
     header = next(reader, [])
     fixed = COLUMNS[table]

@@ -25,7 +25,7 @@ class Measurement:
     """A run that looks at `train.steps` batches and updates nothing; interrupted, it starts at its first one again."""
 
     def __init__(self, config: Config, directory: Path):
-        self.config, self.device = config, train.device_of(config)
+        self.config, self.directory, self.device = config, directory, train.device_of(config)
         self.dataset = data.load(config.data, self.device)
         self.batches = data.Batches(self.dataset, config.data, config.seed)
         self.steps = train.length(config, self.batches.steps_per_epoch)

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-from bnrepro import data, models, norms, optim, probes
+from bnrepro import data, losses, measures, models, norms, optim, passes, probes
 from bnrepro.config import Config
 from bnrepro.records import Table
 from bnrepro.streams import stream
@@ -64,16 +66,19 @@ class Run:
     def __init__(self, config: Config, directory: Path, dataset: data.Dataset | None = None):
         self.config, self.directory = config, directory
         self.device = device_of(config)
-        self.dataset = dataset or data.load(config.data, self.device)
+        dtype = torch.float64 if config.train.precision == "fp64" else torch.float32
+        self.dataset = dataset or data.load(config.data, self.device, dtype)
         layout = torch.channels_last if config.train.channels_last else torch.contiguous_format
         model = models.build(config.model, self.dataset.shape, self.dataset.classes, config.seed)
-        self.model = model.to(self.device, memory_format=layout)
+        self.model = model.to(self.device, dtype, memory_format=layout)
         self.optimizer = optim.make(config.optim, self.model.parameters())
+        self.classifies = not self.dataset.train.labels.is_floating_point()
         self.batches = data.Batches(self.dataset, config.data, config.seed)
         self.steps = length(config, self.batches.steps_per_epoch)
         self.eval_every = max(1, round(config.train.eval_every * self.batches.steps_per_epoch))
         self.cadence = probes.Cadence(config.probes, self.steps)
-        self.recorder = probes.Recorder(models.layers(self.model), config.probes.statistics, self.cadence)
+        self.watched = probes.chosen(models.layers(self.model), config.probes.depths)
+        self.recorder = probes.Recorder(self.watched, config.probes.statistics, self.cadence)
         self.progress = Progress()
 
     def train(
@@ -84,31 +89,36 @@ class Run:
         Raises Interrupted after saving a checkpoint when `stop` answers true.
         """
         torch.manual_seed(stream(self.config.seed, "dropout").initial_seed())
-        self._open()
+        self.open()
         saved = time.monotonic()
         for step in range(self.progress.step + 1, self.steps + 1):
-            images, labels = self.batches(step)
-            optim.set_rate(self.optimizer, self._rate(step))
-            self.recorder.before_forward(step)
-            with self._precision():
-                logits = self.model(images)
-                loss = F.cross_entropy(logits, labels)
-            self.optimizer.zero_grad()
-            loss.backward()
-            if outcome := self._after_backward(step, loss.item(), logits, labels):
+            if outcome := self.step(step):
                 return outcome
-            self.optimizer.step()
-            if step % self.eval_every == 0 or step == self.steps:
-                self._evaluate(step)
-            self.progress.step = step
             tick(step)
             stopping = stop() and step < self.steps
             if stopping or time.monotonic() - saved > self.config.train.checkpoint_seconds:
-                self._save()
+                self.save()
                 saved = time.monotonic()
             if stopping:
                 raise Interrupted(step, self.steps)
-        return self._outcome()
+        return self.outcome()
+
+    def step(self, step: int) -> Outcome | None:
+        """One optimizer step, and the evaluation if one is due; an outcome if the run has diverged."""
+        images, labels = self.batches(step)
+        optim.set_rate(self.optimizer, self.rate(step))
+        self.recorder.before_forward(step)
+        with self._precision():
+            logits = self.model(images)
+            loss = losses.loss(logits, labels)
+        self.optimizer.zero_grad()
+        loss.backward()
+        if outcome := self.after_backward(step, loss.item(), losses.correct(logits, labels), len(labels)):
+            return outcome
+        with self._looking(step, images, labels):
+            self.optimizer.step()
+        self.after_update(step)
+        return None
 
     __call__ = train
 
@@ -116,39 +126,70 @@ class Run:
         self.metrics.close()
         self.layers.close()
 
-    def _after_backward(self, step: int, loss: float, logits: torch.Tensor, labels: torch.Tensor) -> Outcome | None:
-        """Record this step's batch and layers; an outcome if the loss says that the run has diverged."""
+    def after_backward(self, step: int, loss: float, correct: int | None, count: int) -> Outcome | None:
+        """Record this step's batch and layers; an outcome if the loss says that the run has diverged.
+
+        `loss` is that of the `count` images of the batch, `correct` how many were classified correctly, None for real
+        targets.
+        """
         now = self.progress
-        correct = int((logits.argmax(1) == labels).sum())
         self.layers.write(self.recorder.after_backward(step))
         finite = abs(loss) < float("inf")
         now.first_loss = loss if now.first_loss is None else now.first_loss
         diverged = not finite or loss > self.config.train.diverged_above * now.first_loss
         if step in self.cadence or diverged:
-            self._write(step, "batch", loss=loss, accuracy=correct / len(labels))
+            self._write(step, "batch", loss=loss, accuracy=None if correct is None else correct / count)
         if diverged:
             reason = f"loss {loss:g}" if not finite else f"loss {loss:g} above the bound on {now.first_loss:g}"
             return Outcome("diverged", step, reason, now.last_loss)
         now.last_loss = loss
-        now.loss_sum += loss * len(labels)
-        now.correct += correct
-        now.seen += len(labels)
+        now.loss_sum += loss * count
+        now.correct += correct or 0
+        now.seen += count
         return None
+
+    def after_update(self, step: int) -> None:
+        """Evaluate the updated model if that is due, and count the step."""
+        if step % self.eval_every == 0 or step == self.steps:
+            self._evaluate(step)
+        self.progress.step = step
+
+    @contextmanager
+    def _looking(self, step: int, images: torch.Tensor, labels: torch.Tensor) -> Iterator[None]:
+        """Around the update of a step of the cadence: the passes of `probes.passes`, which leave it as it is."""
+        if not self.config.probes.passes or step not in self.cadence:
+            yield
+            return
+        held_out, training = self._held_out_images, partial(self._training_images, step)
+        scene = passes.Scene(
+            self.model, self.watched, self.config.probes, images, labels, held_out, training, self._precision
+        )
+        with passes.around(scene):
+            yield
+        self._write(step, "batch", **dict(measures.of_run(scene)))
+        self.layers.write((step, *row) for row in measures.of_layers(scene))
 
     def _evaluate(self, step: int) -> None:
         """Write the mean of the training batches since the last evaluation, and the held-out splits after this step."""
         now = self.progress
         accuracy = now.correct / now.seen
-        self._write(step, "train", loss=now.loss_sum / now.seen, accuracy=accuracy)
+        self._write(step, "train", loss=now.loss_sum / now.seen, accuracy=accuracy if self.classifies else None)
         now.best_accuracy = max(now.best_accuracy, accuracy)
         now.loss_sum, now.correct, now.seen = 0.0, 0, 0
         for split in ("valid", "test"):
             self._write(step, split, **self._score(split))
         if count := self.config.train.population_batches:
-            first = step - step % self.batches.steps_per_epoch
-            batches = (self.batches(first + k)[0] for k in range(1, count + 1))
-            with self._precision(), norms.population_statistics(self.model, batches):
+            with self._precision(), norms.population_statistics(self.model, self._training_images(step, count)):
                 self._write(step, "test_population", **self._score("test"))
+
+    def _training_images(self, step: int, count: int) -> Iterator[torch.Tensor]:
+        """The first `count` batches of the epoch of this step."""
+        first = step - step % self.batches.steps_per_epoch
+        return (self.batches(first + k)[0] for k in range(1, count + 1))
+
+    def _held_out_images(self) -> torch.Tensor:
+        """1,000 test images, the same for all runs."""
+        return next(data.evaluation_batches(self.dataset.test, self.dataset))[0]
 
     @torch.inference_mode()
     def _score(self, split: str) -> dict[str, float]:
@@ -169,21 +210,23 @@ class Run:
     def _precision(self) -> torch.autocast:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.train.precision == "bf16")
 
-    def _write(self, step: int, split: str, **values: float) -> None:
+    def _write(self, step: int, split: str, **values: float | None) -> None:
         epoch = step / self.batches.steps_per_epoch
-        self.metrics.write((step, round(epoch, 4), split, name, value) for name, value in values.items())
+        found = ((name, value) for name, value in values.items() if value is not None)
+        self.metrics.write((step, round(epoch, 4), split, name, value) for name, value in found)
 
-    def _rate(self, step: int) -> float:
+    def rate(self, step: int) -> float:
         return optim.rate(self.config.optim.lr, self.config.schedule, step, self.steps, self.batches.steps_per_epoch)
 
-    def _outcome(self) -> Outcome:
+    def outcome(self) -> Outcome:
+        """What became of a run whose last step is done."""
         bound = self.config.train.stalled_below
         if bound is not None and self.progress.best_accuracy < bound / self.dataset.classes:
             reason = f"training accuracy never above {self.progress.best_accuracy:.3f}"
             return Outcome("stalled", self.steps, reason, self.progress.last_loss)
         return Outcome("completed", self.steps, "", self.progress.last_loss)
 
-    def _open(self) -> None:
+    def open(self) -> None:
         """Open the tables, cut back to the checkpoint where there is one, so that no row is missing or doubled."""
         checkpoint = self.directory / "checkpoint.pt"
         if checkpoint.exists():
@@ -198,7 +241,7 @@ class Run:
         self.metrics = Table(self.directory / "metrics.csv", "metrics", name, sizes.get("metrics", 0))
         self.layers = Table(self.directory / "layers.csv", "layers", name, sizes.get("layers", 0))
 
-    def _save(self) -> None:
+    def save(self) -> None:
         """Write the checkpoint beside its place and rename it: a kill in between leaves the older one."""
         self.progress.sizes = {"metrics": self.metrics.size(), "layers": self.layers.size()}
         state = {
@@ -210,8 +253,15 @@ class Run:
         if self.device.type == "cuda":
             state["dropout_cuda"] = torch.cuda.get_rng_state(self.device)
         beside = self.directory / "checkpoint.pt.tmp"
-        torch.save(state, beside)
+        torch.save(_copied(state), beside)
         os.replace(beside, self.directory / "checkpoint.pt")
+
+
+def _copied(state: object) -> object:
+    """The same with tensors of their own memory: of a view, torch.save would write all that it is a view of."""
+    if isinstance(state, dict):
+        return {name: _copied(value) for name, value in state.items()}
+    return state.clone() if isinstance(state, torch.Tensor) else state
 
 
 def parameter_count(model: nn.Module) -> int:

@@ -155,6 +155,8 @@ def _check_together(config: Config) -> None:
         raise ConfigError("data.path", None, "must name the directory that holds train/ and test/")
     if config.data.kind == "synthetic" and (len(config.data.shape) != 3 or min(config.data.shape) < 1):
         raise ConfigError("data.shape", config.data.shape, "must be [channels,height,width], each at least 1")
+    if config.data.kind == "linear_map":
+        _check_linear_map(config)
     if config.optim.kind == "sgd" and config.optim.nesterov and config.optim.momentum == 0:
         raise ConfigError("optim.nesterov", True, "needs optim.momentum above 0")
     if not (config.device in ("auto", "cpu", "cuda") or config.device.removeprefix("cuda:").isdigit()):
@@ -179,6 +181,18 @@ def _check_groups(model: Normed) -> None:
     if "group" in (model.norm, model.alternate) and any(count % model.groups for count in channels):
         expected = f"must divide the channels of every layer ({', '.join(map(str, channels))})"
         raise ConfigError("model.groups", model.groups, expected)
+
+
+def _check_linear_map(config: Config) -> None:
+    """Targets are real numbers: there is no accuracy, so nothing to stall and nothing to hold out."""
+    if config.data.shape[1:] != [1, 1]:
+        raise ConfigError("data.shape", config.data.shape, "must be [K,1,1] for data.kind=linear_map")
+    if config.model.kind != "mlp":
+        raise ConfigError("model.kind", config.model.kind, "must be mlp for data.kind=linear_map")
+    if config.train.stalled_below is not None:
+        raise ConfigError("train.stalled_below", config.train.stalled_below, "must be null for data.kind=linear_map")
+    if config.data.valid_size:
+        raise ConfigError("data.valid_size", config.data.valid_size, "must be 0 for data.kind=linear_map")
 
 
 def one_of(value: str, choices: typing.Iterable[str]) -> str:

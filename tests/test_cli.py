@@ -181,6 +181,8 @@ def test_a_mistake_in_the_last_of_200_runs_is_found_before_the_first(refused):
         (["report", "lr_swep"], "experiment=lr_swep: must be one of *, did you mean lr_sweep?"),
         (["report", "ot=x"], "ot=x: must be one of scale, out, did you mean out?"),
         (["report"], "outputs/quick: no runs; start them: bnrepro reproduce"),
+        (["report", "lr_sweep"], "outputs/quick/lr_sweep: no runs of lr_sweep; start them: bnrepro run *=lr_sweep"),
+        (["check", "lr_swep"], "experiment=lr_swep: must be one of *, did you mean lr_sweep?"),
         (["status", "lr_swep"], "experiment=lr_swep: must be one of *, did you mean lr_sweep?"),
         (["status", "ot=x"], "ot=x: must be one of scale, out, did you mean out?"),
         (["list", "lr_swep"], "experiment=lr_swep: must be one of *, did you mean lr_sweep?"),
@@ -424,10 +426,16 @@ def test_running_imports_neither_hydra_nor_what_draws():
 
 
 def test_drawing_imports_neither_torch_nor_hydra():
-    code = "import bnrepro.report, bnrepro.claims, bnrepro.select, bnrepro.style, bnrepro.stats\n"
+    code = "import bnrepro.report, bnrepro.page, bnrepro.check, bnrepro.select, bnrepro.style, bnrepro.stats\n"
     code += " for name in bnrepro.paths.experiments(): bnrepro.report.experiment(name)\n"
-    code += " import matplotlib.pyplot, pandas, scipy.special"
+    code += " import matplotlib.pyplot, pandas, scipy.special, jinja2"
     assert not {"torch", "torchvision", "hydra"} & imported(code)
+
+
+@pytest.mark.parametrize("words", [["report", "--committed"], ["check"]])
+def test_the_verbs_that_draw_import_neither_torch_nor_hydra(words):
+    found = imported("from bnrepro import cli; cli.main()", *words)
+    assert "matplotlib" in found and not {"torch", "torchvision", "hydra"} & found
 
 
 # The real thing, in processes of their own

@@ -292,3 +292,25 @@ def test_the_same_batches_on_an_accelerator():
     assert (
         there[0].is_cuda and torch.equal(here[1], there[1].cpu()) and torch.allclose(here[0], there[0].cpu(), atol=1e-6)
     )
+
+
+def test_a_linear_map_gives_its_targets_exactly_and_is_the_same_for_every_seed():
+    settings = Data(kind="linear_map", shape=[4, 1, 1], size=50, batch_size=50)
+    whole = data.load(settings, dtype=torch.float64)
+    x, y = whole.train.images.flatten(1), whole.train.labels
+    matrix = torch.linalg.lstsq(x, y).solution.T
+    torch.testing.assert_close(x @ matrix.T, y, rtol=0, atol=1e-12)
+    assert x.dtype == torch.float64 and (whole.shape, whole.classes, len(whole.test)) == ((4, 1, 1), 4, 0)
+    first, second = (data.Batches(whole, settings, seed)(1) for seed in (0, 1))
+    assert not torch.equal(first[0], second[0])  # another order
+    for images, targets in (first, second):
+        torch.testing.assert_close(images.flatten(1) @ matrix.T, targets, rtol=0, atol=1e-12)
+    single = data.load(settings)
+    torch.testing.assert_close(single.train.images, whole.train.images.float(), rtol=0, atol=0)
+
+
+def test_binary_images_are_0_and_1_at_half_grey():
+    plain, binary = data.load(small(normalize="none")), data.load(small(normalize="binary"))
+    for split in ("train", "test"):
+        grey, found = getattr(plain, split).images, getattr(binary, split).images
+        assert torch.equal(data.normalize(found, binary), (grey > 127).float())

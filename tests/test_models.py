@@ -72,6 +72,8 @@ def _fill(module: nn.Module) -> None:
         (MLP(norm="batch"), DIGIT, 784 * 100 + 200 + 9 * (100 * 100 + 200) + 100 * 10 + 10),
         (MLP(norm="batch", bias=True), DIGIT, 784 * 100 + 300 + 9 * (100 * 100 + 300) + 100 * 10 + 10),
         (MLP(norm="batch", place="after"), DIGIT, 784 * 100 + 300 + 9 * (100 * 100 + 300) + 100 * 10 + 10),
+        (MLP(depth=24, width=10, biases=False), (10, 1, 1), 25 * 10 * 10),
+        (MLP(depth=24, width=10, biases=False, norm="batch", place="after"), (10, 1, 1), 25 * 10 * 10 + 24 * 20),
     ],
 )
 def test_parameter_counts(config, shape, expected):
@@ -199,6 +201,26 @@ def test_two_norms_alternate_and_share_initial_weights(cls):
     assert all(isinstance(norm, nn.BatchNorm1d | nn.BatchNorm2d) for norm in found[::2])
     for (name, one), (other_name, other) in zip(mixed.named_parameters(), plain.named_parameters(), strict=True):
         assert name == other_name and torch.equal(one, other)
+
+
+@pytest.mark.parametrize("norm", CHOICES[MLP]["norm"])
+def test_layers_know_their_norm(norm):
+    for config, shape in ((MLP(**SMALL[MLP], norm=norm), DIGIT), (VGG11(**SMALL[VGG11], norm=norm), RGB)):
+        model = models.build(config, shape, 10, seed=0)
+        *hidden, output = models.layers(model)
+        assert all(layer.norm is model.get_submodule(layer.name.rpartition(".")[0] + ".norm") for layer in hidden)
+        assert output.norm is None
+
+
+@pytest.mark.parametrize("cls", [MLP, VGG11])
+def test_weight_scale_multiplies_all_weights_but_the_output_layers(cls):
+    shape = DIGIT if cls is MLP else RGB
+    plain, scaled = (
+        models.layers(models.build(cls(**SMALL[cls], weight_scale=g), shape, 10, seed=0)) for g in (1.0, 4.0)
+    )
+    for one, other in zip(plain, scaled, strict=True):
+        factor = 4 if one.activation is not None else 1
+        assert torch.equal(factor * one.linear.weight, other.linear.weight)
 
 
 @pytest.mark.parametrize("norm", CHOICES[MLP]["norm"])

@@ -174,6 +174,7 @@ DEFAULTS = {
         "ghost": None, "alternate": "same", "r_max": 3.0, "d_max": 5.0, "renorm_start": 5000, "r_end": 40000,
         "d_end": 25000,
         "kind": "mlp", "depth": 10, "width": 100, "activation": "sigmoid", "place": "before",
+        "biases": True,
     },
     "optim": {"kind": "sgd", "lr": 0.1, "momentum": 0.0, "nesterov": False, "weight_decay": 0.0},
     "schedule": {"kind": "constant", "every": 20.0, "factor": 0.1, "floor": 0.0},
@@ -181,7 +182,10 @@ DEFAULTS = {
         "epochs": None, "steps": None, "precision": "fp32", "channels_last": False, "eval_every": 1.0,
         "population_batches": 0, "diverged_above": 1000.0, "stalled_below": 1.5, "checkpoint_seconds": 60.0,
     },
-    "probes": {"statistics": ["grad_spectral", "grad_fro", "grad_abs_mean"], "per_decade": 10, "steps": None},
+    "probes": {
+        "statistics": ["grad_spectral", "grad_fro", "grad_abs_mean"], "per_decade": 10, "steps": None, "passes": [],
+        "depths": None, "step_sizes": [], "units": 1,
+    },
 }  # fmt: skip
 OTHER_DEFAULTS = {
     VGG11: {
