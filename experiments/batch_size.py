@@ -13,51 +13,62 @@ from bnrepro.claims import Claim
 GN = "Wu & He 2018, ImageNet error against batch size"
 IOFFE = "Ioffe 2017, Fig. 2"
 JOHNSON = "Wu & Johnson 2021, error against normalization batch"
-NORMS = ("none", "batch", "renorm", "group", "layer")
 FIXED = 32  # the batch that the sources take as large enough, and our fixed update batch
+
+
+PANELS = {
+    "scaled rate": "rate in proportion to the batch, equal epochs",
+    "update batch fixed": f"updates of {FIXED} images at one rate",
+}
 
 
 def data(tables):
     """Panels: error against the batch, with the rate in proportion; and against the images normalised together."""
     rows = []
-    for panel, errors in (("scaled rate", _scaled(tables)), ("update batch fixed", _fixed(tables))):
-        for (norm, size), runs in errors.groupby(["model.norm", "size"]):
-            lost = runs["status"].isin(style.STATUS_MARKS).sum()
-            series = norm + (f", {lost} at {size:g} lost" if lost else "")
+    for panel, errors in zip(PANELS, (_scaled(tables), _fixed(tables)), strict=True):
+        for (norm, size), runs in errors.dropna(subset="error").groupby(["model.norm", "size"]):
             found = runs["error"]
+            series = style.lost(norm, runs["status"])
             rows.append((panel, series, size, found.mean(), found.min(), found.max(), len(found)))
     return pd.DataFrame(rows, columns=["panel", "series", "x", "y", "low", "high", "n"])
 
 
 def draw(data, fig):
-    left, right = fig.subplots(1, 2, sharey=True)
-    arms = data["series"].str.split(",").str[0]
-    for axis, panel in ((left, "scaled rate"), (right, "update batch fixed")):
-        for norm in NORMS:
-            line = data[(data["panel"] == panel) & (arms == norm)].sort_values("x")
-            if line.empty:
-                continue
-            label = style.label(norm, int(line.n.max()), lost=_lost(line.series))
-            if len(line) == 1 and panel == "update batch fixed":  # it looks at one image at a time
-                axis.axhline(line.y.iloc[0], **style.arm(norm) | {"marker": ""}, label=label)
-                axis.axhspan(
-                    line.low.iloc[0], line.high.iloc[0], color=style.arm(norm)["color"], alpha=0.15, linewidth=0
-                )
-            else:
-                axis.plot(line.x, line.y, **style.arm(norm), label=label)
-                axis.fill_between(line.x, line.low, line.high, color=style.arm(norm)["color"], alpha=0.2, linewidth=0)
-        axis.set(xscale="log", yscale="log", xticks=sorted(data[data["panel"] == panel].x.unique()))
+    axes = dict(zip(PANELS, fig.subplots(1, 2, sharey=True), strict=True))
+    data = data.assign(norm=data["series"].str.split(",").str[0])
+    for (panel, norm), line in data.groupby(["panel", "norm"], sort=False):
+        draw_line = _level if len(line) == 1 and panel == "update batch fixed" else _curve
+        draw_line(axes[panel], norm, line.sort_values("x"))
+    for panel, axis in axes.items():
+        axis.set(
+            title=PANELS[panel], xscale="log", yscale="log", xticks=sorted(data[data["panel"] == panel].x.unique())
+        )
         axis.xaxis.set_major_formatter("{x:g}")
-        axis.xaxis.set_minor_formatter("")
-    left.set(
-        title="rate in proportion to the batch, equal epochs",
-        xlabel="batch size",
-        ylabel="test error, %; band: range over seeds",
-    )
-    right.set(title=f"updates of {FIXED} images at one rate", xlabel="images normalised together")
-    left.yaxis.set_major_formatter("{x:g}")
-    left.yaxis.set_minor_formatter("{x:g}")
+        axis.set_xticks([], minor=True)
+    left, right = axes.values()
+    left.set(xlabel="batch size", ylabel="final test error, %")
+    right.set(xlabel="images normalised together")
+    for place in (left.yaxis.set_major_formatter, left.yaxis.set_minor_formatter):
+        place("{x:g}")
     left.legend(fontsize=6)
+    fig.supxlabel("mean and range over the seeds; three-armed: some stalled, X: some diverged (they count as 100 %)\n"
+                  "right, lines without marks: these norms look at one image at a time", **style.NOTE)  # fmt: skip
+
+
+def _curve(axis, norm, line):
+    look = style.arm(norm)
+    axis.plot(line.x, line.y, **look, label=style.label(norm, int(line.n.max())))
+    axis.fill_between(line.x, line.low, line.high, color=look["color"], alpha=0.2, linewidth=0)
+    for status, mark in style.STATUS_MARKS.items():
+        lost = line[line["series"].str.contains(status)]
+        if len(lost):
+            axis.plot(lost.x, lost.y, linestyle="none", marker=mark, color=look["color"], markersize=8)
+
+
+def _level(axis, norm, line):
+    look, point = style.arm(norm), line.iloc[0]
+    axis.axhline(point.y, **look | {"marker": ""}, label=style.label(norm, int(point.n)))
+    axis.axhspan(point.low, point.high, color=look["color"], alpha=0.15, linewidth=0)
 
 
 def claims(tables):
@@ -89,10 +100,6 @@ def claims(tables):
         Claim("renorm_groups", IOFFE, f"groups of 4, updates of {FIXED}: BN's error less Batch Renorm's, points",
               "+2.3 in microbatches of 4 (stated: 76.5 against 74.2 % accuracy)", gap(fixed, "batch", "renorm", 4), least=0, **sign),
     ]  # fmt: skip
-
-
-def _lost(series):
-    return sum(int(name.split(", ")[1].split()[0]) for name in series if ", " in name)
 
 
 def _errors(tables, split="test"):
