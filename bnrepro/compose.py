@@ -117,7 +117,7 @@ def _store_defaults() -> None:
     base = {
         spec.name: spec.default
         for spec in dataclasses.fields(config.Config)
-        if spec.name in ("seed", "device", "threads")
+        if spec.name in ("seed", "device", "threads", "task")
     }
     base |= {"train": dataclasses.asdict(config.Train()), "probes": dataclasses.asdict(config.Probes())}
     store.store(name="_base", node=base, provider="bnrepro")

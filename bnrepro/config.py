@@ -37,35 +37,43 @@ class Data:
 
     kind: str = setting(
         "mnist5k", "dataset",
-        choices=("mnist5k", "mnist", "fashion_mnist", "cifar10", "image_folder", "synthetic"),
+        choices=("mnist5k", "mnist", "fashion_mnist", "cifar10", "image_folder", "synthetic", "linear_map"),
     )  # fmt: skip
     name: str | None = setting(None, "name shown with results, e.g. cifar10-jpeg for an image folder; null: the kind")
     root: str = setting("data", "directory of torchvision's datasets and of decoded image folders", identity=False)
     path: str | None = setting(None, "directory of an image folder: train/CLASS/*, test/CLASS/*", identity=False)
     image: str = setting("native", "native shape, or padded and repeated to 3x32x32", choices=("native", "rgb32"))
     normalize: str = setting(
-        "channel", "z-score by the training set: per channel, per pixel, or none", choices=("channel", "pixel", "none")
-    )
+        "channel", "z-score by the training set: per channel, per pixel, or none; or binary, 1 above half grey",
+        choices=("channel", "pixel", "none", "binary"),
+    )  # fmt: skip
     crop: int = setting(0, "padding in pixels of the random crop, 0 for none", least=0)
     flip: bool = setting(False, "random horizontal flip")
     train_size: int | None = setting(None, "training images, drawn at random once for all seeds; null for all", least=1)
     valid_size: int = setting(0, "images held out of the training set for choosing settings", least=0)
     test_size: int | None = setting(None, "test images, drawn at random once for all seeds; null for all", least=1)
     batch_size: int = setting(128, "images in a training batch", least=1)
+    clump: int = setting(
+        1, "images of one label that follow each other in the order of an epoch; 1: in any order", least=1
+    )
     last_batch: str = setting(
         "drop", "an epoch's incomplete last batch: drop it, so that every batch statistic is over the same number, "
         "or keep it unless it is a single image", choices=("drop", "keep"),
     )  # fmt: skip
-    shape: list[int] = setting([1, 28, 28], "channels, height, width of synthetic images")
-    size: int = setting(1000, "synthetic training images (a fifth as many for the test)", least=5)
+    shape: list[int] = setting([1, 28, 28], "channels, height, width of synthetic images; [K,1,1] for a linear map")
+    size: int = setting(1000, "synthetic training images (a fifth as many for test), inputs of a linear map", least=5)
     signal: float = setting(1.0, "strength of the class pattern in synthetic images, 0 for pure noise", least=0)
+
+
+NORMS = ("none", "batch", "batch_manual", "group", "layer", "l1", "l2", "linf", "renorm")
+WITHOUT_BATCH = ("none", "group", "layer")  # these look at one image at a time
 
 
 @dataclass
 class Normed:
     """The norm is an argument of every model."""
 
-    norm: str = setting("none", "normalisation of the hidden layers", choices=("none", "batch", "batch_manual"))
+    norm: str = setting("none", "normalisation of the hidden layers", choices=NORMS)
     affine: str = setting("both", "which of gamma and beta are learned", choices=("both", "gamma", "beta", "none"))
     gamma: float = setting(1.0, "initial gamma, and its value for ever where it is not learned")
     eps: float = setting(1e-5, "added to the variance, inside the root", least=0)
@@ -79,6 +87,17 @@ class Normed:
         + ("happynear",),
     )  # fmt: skip
     init_std: float = setting(0.01, "standard deviation of init=gaussian", above=0)
+    weight_scale: float = setting(1.0, "multiplies the initial weights of all layers but the output layer", above=0)
+    groups: int = setting(32, "groups of channels of norm=group", least=1)
+    ghost: int | None = setting(
+        None, "images that norm=batch or renorm normalises together in training; null: the whole batch", least=2
+    )
+    alternate: str = setting("same", "norm of every second normalised layer", choices=("same", *NORMS[1:]))
+    r_max: float = setting(3.0, "bound on r of norm=renorm, in the end", least=1)
+    d_max: float = setting(5.0, "bound on d of norm=renorm, in the end", least=0)
+    renorm_start: int = setting(5000, "steps with r = 1 and d = 0, as in batch norm, before the bounds relax", least=0)
+    r_end: int = setting(40_000, "step at which r_max is reached, linearly", least=0)
+    d_end: int = setting(25_000, "step at which d_max is reached, linearly", least=0)
 
 
 @dataclass
@@ -92,6 +111,7 @@ class MLP(Normed):
         "sigmoid", "nonlinearity of the hidden layers", choices=("sigmoid", "tanh", "relu", "linear")
     )
     place: str = setting("before", "norm before or after the activation", choices=("before", "after"))
+    biases: bool = setting(True, "false: no layer has a bias, the output layer neither")
 
 
 @dataclass
@@ -147,7 +167,7 @@ class Schedule:
 class Train:
     epochs: float | None = setting(None, "length in epochs (give either epochs or steps)", above=0)
     steps: int | None = setting(None, "length in optimizer steps", least=1)
-    precision: str = setting("fp32", "fp32, or bf16 by autocast", choices=("fp32", "bf16"))
+    precision: str = setting("fp32", "fp32, bf16 by autocast, or fp64", choices=("fp32", "bf16", "fp64"))
     channels_last: bool = setting(False, "memory layout of convolutions")
     eval_every: float = setting(1.0, "epochs between evaluations; the last step is always evaluated", above=0)
     population_batches: int = setting(
@@ -166,16 +186,26 @@ class Train:
 
 
 GRADIENT_STATISTICS = ("grad_spectral", "grad_fro", "grad_abs_mean")
-STATISTICS = (*GRADIENT_STATISTICS, "grad_max", "weight_fro", "activations")
+STATISTICS = (*GRADIENT_STATISTICS, "grad_max", "weight_fro", "activations", "norm")
+PASSES = (
+    "loss_along", "gradient_along", "ics", "gradient_shape", "channels", "saturation", "unit_inputs", "norm_inputs",
+)  # fmt: skip
 
 
 @dataclass
 class Probes:
-    """What is recorded of each layer, and when. Looking never changes a run, but it changes its tables."""
+    """What is recorded, of which layers, and when. Looking never changes a run, but it changes its tables."""
 
     statistics: list[str] = setting(list(GRADIENT_STATISTICS), "what to record", choices=STATISTICS)
     per_decade: int = setting(10, "logarithmic cadence: recorded steps in each factor of ten", least=1)
     steps: list[int] | None = setting(None, "recorded steps, instead of the logarithmic cadence")
+    passes: list[str] = setting([], "what to measure by passes of its own", choices=PASSES)
+    depths: list[int] | None = setting(None, "recorded layers: 1 is nearest the input, -1 the output; null for all")
+    step_sizes: list[float] = setting([], "lengths of the steps along the negative gradient", above=0)
+    units: int = setting(1, "recorded units of a layer, the first ones, where a pass looks at single units", least=1)
+
+
+TASKS = ("train", "invariance")
 
 
 @dataclass
@@ -187,6 +217,7 @@ class Config:
     seed: int = setting(0, "one seed gives all random streams: init, order, augment", least=0)
     device: str = setting("auto", "auto, cpu, cuda or cuda:N", identity=False)
     threads: int = setting(1, "torch threads of the run", least=1, identity=False)
+    task: str = setting("train", "what the run does: train a net, or measure one at its initial weights", choices=TASKS)
     data: Data = field(default_factory=Data)
     model: Normed = field(default_factory=MLP)
     optim: object = field(default_factory=SGD)
@@ -224,7 +255,7 @@ def identity(config: Config) -> dict:
         value = getattr(config, spec.name)
         if dataclasses.is_dataclass(value):
             found[spec.name] = identity(value)
-        elif spec.name == "kind" or (spec.metadata["identity"] and value != _default(spec)):
+        elif spec.name == "kind" or (spec.metadata["identity"] and value != default(spec)):
             found[spec.name] = value
     return found
 
@@ -237,5 +268,12 @@ def flat(values: dict, prefix: str = "") -> dict:
     return found
 
 
-def _default(spec: dataclasses.Field) -> object:
+def specs(name: str, kinds: dict[str, list[str]]) -> list[dataclasses.Field]:
+    """The fields behind a dotted name, one for each of these kinds of its section that has it."""
+    section, _, last = name.rpartition(".")
+    classes = [KINDS[section][kind] for kind in kinds[section]] if section in KINDS else [PLAIN.get(section, Config)]
+    return [spec for cls in classes for spec in dataclasses.fields(cls) if spec.name == last]
+
+
+def default(spec: dataclasses.Field) -> object:
     return spec.default if spec.default is not dataclasses.MISSING else spec.default_factory()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -47,6 +48,7 @@ class Dataset:
     shape: tuple[int, int, int]
     mean: Tensor
     std: Tensor
+    dtype: torch.dtype = torch.float32  # of what the model sees
 
     def __post_init__(self):
         # normalize() works on grey levels from 0 to 255: one rounding and one pass less per batch
@@ -54,13 +56,15 @@ class Dataset:
         object.__setattr__(self, "scale", 1 / (self.std * 255))
 
 
-def load(config: Data, device: str | torch.device = "cpu") -> Dataset:
+def load(config: Data, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32) -> Dataset:
     """The dataset that `config` names, with its subsets drawn and its statistics taken, on `device`.
 
     The subsets are drawn by a fixed stream: the same for every seed, and a smaller training set is part of a larger
     one. Never the first images, since image folders are sorted by class. Raises ConfigError naming data.train_size,
     valid_size, test_size or image, and DataError for files that are missing or damaged.
     """
+    if config.kind == "linear_map":
+        return linear_map(config, device, dtype)
     arrays = read(config)
     valid, train = _held_out(config, len(arrays.train_labels))
     test = _subset("data.test_size", config.test_size, _shuffled("test", len(arrays.test_labels)), "test images")
@@ -71,7 +75,24 @@ def load(config: Data, device: str | torch.device = "cpu") -> Dataset:
     ]
     mean, std = (part.to(device) for part in statistics(splits[0].images, config.normalize))
     shape = tuple(splits[0].images.shape[1:])
-    return Dataset(*splits, len(arrays.classes), config.name or config.kind, arrays.sha256, shape, mean, std)
+    name = config.name or config.kind
+    return Dataset(*splits, len(arrays.classes), name, arrays.sha256, shape, mean, std, dtype)
+
+
+def linear_map(config: Data, device: str | torch.device, dtype: torch.dtype) -> Dataset:
+    """Standard normal inputs x [N,K,1,1] with targets A x [N,K], A standard normal (Santurkar et al. 2018, Appendix A).
+
+    K is data.shape[0], N is data.size. The same inputs and A for every seed of a run; valid and test splits are empty.
+    """
+    size = config.shape[0]
+    draws = stream(0, "linear_map", config.size, size)
+    matrix = torch.randn(size, size, generator=draws, dtype=torch.float64)
+    inputs = torch.randn(config.size, size, generator=draws, dtype=torch.float64)
+    inputs, targets = inputs.to(device, dtype), (inputs @ matrix.T).to(device, dtype)
+    whole, empty = (Split(inputs[:count, :, None, None], targets[:count]) for count in (config.size, 0))
+    digest = hashlib.sha256(inputs.cpu().numpy().tobytes() + targets.cpu().numpy().tobytes()).hexdigest()
+    mean, std = (make(size, 1, 1, device=device) for make in (torch.zeros, torch.ones))
+    return Dataset(whole, empty, empty, size, config.name or config.kind, digest, (size, 1, 1), mean, std, dtype)
 
 
 def _held_out(config: Data, count: int) -> tuple[Tensor, Tensor]:
@@ -97,6 +118,8 @@ def _subset(field: str, size: int | None, order: Tensor, what: str) -> Tensor:
 def _split(config: Data, images: np.ndarray, labels: np.ndarray, chosen: Tensor, device: str | torch.device) -> Split:
     rows = chosen.sort().values.numpy()  # in the files' order, which keeps reading them local
     found = torch.from_numpy(images[rows]).to(device)
+    if config.normalize == "binary":
+        found = (found > 127).to(torch.uint8) * 255
     return Split(_rgb32(found) if config.image == "rgb32" else found, torch.from_numpy(labels[rows]).to(device))
 
 
@@ -115,9 +138,9 @@ def statistics(images: Tensor, normalize: str) -> tuple[Tensor, Tensor]:
     """Mean and standard deviation (over N, in units of 0..1) of uint8 [N,C,H,W], per channel [C,1,1] or pixel [C,H,W].
 
     Computed exactly, from integer sums. Where all training images are equal the deviation is given as 1, so that they
-    become 0 and a test image that differs there stays small. normalize="none" gives mean 0 and deviation 1.
+    become 0 and a test image that differs there stays small. normalize="none" and "binary" give mean 0 and deviation 1.
     """
-    if normalize == "none":
+    if normalize in ("none", "binary"):
         return torch.zeros(images.shape[1], 1, 1), torch.ones(images.shape[1], 1, 1)
     total = torch.zeros(images.shape[1:], dtype=torch.int64, device=images.device)
     squares = total.clone()
@@ -138,8 +161,10 @@ def statistics(images: Tensor, normalize: str) -> tuple[Tensor, Tensor]:
 
 
 def normalize(images: Tensor, dataset: Dataset) -> Tensor:
-    """uint8 [B,C,H,W] -> float32: (images / 255 - mean) / std."""
-    return images.float().sub_(dataset.offset).mul_(dataset.scale)
+    """uint8 [B,C,H,W] -> dataset.dtype: (images / 255 - mean) / std."""
+    if images.is_floating_point():  # inputs of a linear map are no grey levels
+        return images
+    return images.float().sub_(dataset.offset).mul_(dataset.scale).to(dataset.dtype)
 
 
 def augment(images: Tensor, crop: int, flip: bool, *generators: torch.Generator) -> Tensor:
@@ -218,10 +243,24 @@ class Batches:
             raise ValueError(f"step={step}: steps are counted from 1")
         epoch, batch = divmod(step - 1, self.steps_per_epoch)
         if epoch != self._epoch:
-            order = torch.randperm(len(self._dataset.train), generator=stream(self._seed, "order", epoch))
-            self._epoch, self._order = epoch, order.to(self._dataset.train.labels.device)
+            labels, generator = self._dataset.train.labels, stream(self._seed, "order", epoch)
+            order = torch.randperm(len(labels), generator=generator)
+            if self._config.clump > 1:
+                order = clumped(order, labels.cpu(), self._config.clump, generator)
+            self._epoch, self._order = epoch, order.to(labels.device)
         start = batch * self._config.batch_size
         return self._order[start : start + self._config.batch_size]
+
+
+def clumped(order: Tensor, labels: Tensor, size: int, generator: torch.Generator) -> Tensor:
+    """The positions of `order` [N] again, in clumps: `size` images of one label follow each other, then of any label.
+
+    Images that fill no clump of their label come last.
+    """
+    by_label = [order[labels[order] == label] for label in labels.unique()]
+    whole = torch.cat([rows[: len(rows) // size * size].view(-1, size) for rows in by_label])
+    rest = torch.cat([rows[len(rows) // size * size :] for rows in by_label])
+    return torch.cat([whole[torch.randperm(len(whole), generator=generator)].flatten(), rest])
 
 
 def evaluation_batches(split: Split, dataset: Dataset, size: int = 1000) -> Iterator[tuple[Tensor, Tensor]]:

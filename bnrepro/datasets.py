@@ -34,6 +34,8 @@ def read(config: Data) -> Arrays:
         "image_folder": folders.read_image_folder,
         "synthetic": _make_synthetic,
     }
+    if config.kind not in readers:
+        raise DataError("data.kind", config.kind, "is made at the start of a run, there is nothing to read")
     try:
         return readers[config.kind](config)
     except OSError as error:  # no permission, no space: the error itself names the file

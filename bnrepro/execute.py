@@ -141,14 +141,14 @@ def _attempt(directory: Path, tick: Callable[[int, int], None] | None) -> str:
 def _train(directory: Path, tick: Callable[[int, int], None], log: TextIO) -> dict:
     import torch
 
-    from bnrepro import train
+    from bnrepro import tasks
 
     config = read(directory)
     torch.set_num_threads(config.threads)
-    run = train.Run(config, directory)
+    run = tasks.start(config, directory)
     describe(run, log)
     with asked_to_stop() as stop:
-        outcome = run.train(stop, lambda step: tick(step, run.steps))
+        outcome = run(stop, lambda step: tick(step, run.steps))
     run.close()
     return vars(outcome)
 

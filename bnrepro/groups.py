@@ -22,7 +22,11 @@ FREE = (
 TAKES = {
     "model.norm": (("none", "batch"), "only norms that torch.vmap takes"),
     "model.head": (("linear",), "each run would need its own dropout"),
-    "train.precision": (("fp32",), "autocast does not reach through torch.vmap"),
+    "model.alternate": (("same",), "only norms that torch.vmap takes"),
+    "model.ghost": ((None,), "each run would need its own groups of images"),
+    "probes.passes": (([],), "passes around an update are of one run"),
+    "task": (("train",), "there is nothing to train together"),
+    "train.precision": (("fp32", "fp64"), "autocast does not reach through torch.vmap"),
     "train.channels_last": ((False,), "the convolutions of all runs are one grouped convolution"),
 }
 
@@ -44,6 +48,8 @@ def check(config: Config) -> None:
         if values.get(name, allowed[0]) not in allowed:
             choices = " or ".join(str(choice).lower() for choice in allowed)
             raise ConfigError(name, str(values[name]).lower(), f"batched=true takes {choices}: {why}")
+    if config.data.kind == "linear_map":
+        raise ConfigError("data.kind", config.data.kind, "batched=true takes images with classes")
     if config.model.norm == "batch" and config.model.momentum is None:
         raise ConfigError("model.momentum", None, "batched=true takes a number: torch.vmap has no plain average")
 

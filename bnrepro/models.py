@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+import torch
 from torch import Tensor, nn
 from torch.nn.utils import skip_init
 
@@ -38,9 +39,20 @@ def build(config: schema.MLP | schema.VGG11, shape: tuple[int, int, int], classe
         if getattr(config, field) not in known:
             raise ValueError(f"{field}={getattr(config, field)}: must be one of {', '.join(known)}")
     model = MODELS[config.kind](config, shape, classes)
+    if config.alternate != "same":
+        _alternate(model, config)
     for layer in layers(model):
         _initialise(layer, config, seed)
+    scale_hidden(model, config.weight_scale)
     return model
+
+
+@torch.no_grad()
+def scale_hidden(model: nn.Module, factor: float) -> None:
+    """Multiply the weights of the hidden layers, those with an activation, by `factor`."""
+    for layer in layers(model):
+        if layer.activation is not None:
+            layer.linear.weight.mul_(factor)
 
 
 class MLP(nn.Module):
@@ -58,11 +70,11 @@ class MLP(nn.Module):
         sizes = [math.prod(shape), *[config.width] * config.depth]
         blocks = (self._block(config, sizes[i], sizes[i + 1], orders[config.place]) for i in range(config.depth))
         self.hidden = nn.Sequential(*blocks)
-        self.output = skip_init(nn.Linear, config.width, classes)
+        self.output = skip_init(nn.Linear, config.width, classes, bias=config.biases)
 
     @staticmethod
     def _block(config: schema.MLP, fan_in: int, fan_out: int, order: tuple[str, ...]) -> nn.Sequential:
-        bias = _keeps_bias(config) or config.place == "after"
+        bias = config.biases and (_keeps_bias(config) or config.place == "after")
         parts = {
             "linear": skip_init(nn.Linear, fan_in, fan_out, bias=bias),
             "norm": norms.make(config, fan_out, dims=1),
@@ -134,14 +146,30 @@ class VGG11(nn.Module):
 MODELS = {"mlp": MLP, "vgg11": VGG11}
 
 
+def _alternate(model: nn.Module, config: schema.Normed) -> None:
+    """Give the second, fourth, ... normalised layer the norm config.alternate in place of config.norm."""
+    other = replace(config, norm=config.alternate)
+    for layer in [layer for layer in layers(model) if layer.norm is not None][1::2]:
+        shape, block = layer.linear.weight.shape, model.get_submodule(layer.name.rpartition(".")[0])
+        block.norm = norms.make(other, shape[0], dims=len(shape) // 2)
+
+
+PARTS = ("activation", "norm")  # what a block of a model calls them
+
+
 @dataclass(frozen=True)
 class Layer:
-    """A layer with weights. `activation` is the module whose output the layer sends on, None for the output layer."""
+    """A layer with weights.
+
+    `activation` is the module whose output the layer sends on, None for the output layer; `norm` the module that
+    normalises it (nn.Identity with norm=none), None where there is no place for one.
+    """
 
     depth: int  # 1 is nearest the input, the output layer comes last
     name: str  # of `linear` in the model
     linear: nn.Linear | nn.Conv2d
     activation: nn.Module | None
+    norm: nn.Module | None
 
 
 def layers(model: nn.Module) -> list[Layer]:
@@ -150,7 +178,8 @@ def layers(model: nn.Module) -> list[Layer]:
     for name, module in model.named_modules():
         if isinstance(module, nn.Linear | nn.Conv2d):
             block = model.get_submodule(name.rpartition(".")[0])
-            found.append(Layer(len(found) + 1, name, module, getattr(block, "activation", None)))
+            parts = (getattr(block, part, None) for part in ("activation", "norm"))
+            found.append(Layer(len(found) + 1, name, module, *parts))
     return found
 
 

@@ -18,7 +18,7 @@ from bnrepro import execute, records
 from bnrepro.config import Config, flat, key
 from bnrepro.validate import ConfigError, build, nearest
 
-RUN_FIELDS = ("experiment", "scale", "seed", "device", "threads")
+RUN_FIELDS = ("experiment", "scale", "seed", "device", "threads", "task")
 RUN_SECTIONS = ("data", "model", "optim", "schedule", "train", "probes")
 
 Compose = Callable[[list[str]], dict]  # Hydra overrides -> the composed configuration as plain values

@@ -16,6 +16,8 @@ from bnrepro import layer_statistics
 from bnrepro.config import Probes
 from bnrepro.models import Layer
 
+OF_THE_PASS = ("activations", "norm")  # what the forward pass shows, beside weights and their gradients
+
 Row = tuple[int, int, str, str, float | None]  # step, depth, layer, statistic, value
 
 
@@ -37,6 +39,12 @@ def logarithmic(per_decade: int, last: int) -> Iterator[int]:
         yield step
         exponent += 1
     yield last
+
+
+def chosen(layers: Sequence[Layer], depths: Sequence[int] | None) -> list[Layer]:
+    """The layers of these depths, 1 being nearest the input and -1 the output layer; all of them for None."""
+    last = len(layers) + 1
+    return [layer for layer in layers if depths is None or layer.depth in depths or layer.depth - last in depths]
 
 
 class Recorder:
@@ -81,10 +89,15 @@ class Recorder:
         return hook
 
     def _measure(self, step: int) -> Iterator[Row]:
-        wanted = [name for name in self.statistics if name != "activations"]
+        wanted = [name for name in self.statistics if name not in OF_THE_PASS]
         found = layer_statistics.measure([[layer.linear.weight] for layer in self.layers], wanted)
         for layer, values in zip(self.layers, found, strict=True):
             for name in self.statistics:
-                scalars = self._seen.get(layer.depth, {}) if name == "activations" else {name: values[name]}
+                scalars = self._of_the_pass(name, layer) if name in OF_THE_PASS else {name: values[name]}
                 for statistic, value in scalars.items():
                     yield step, layer.depth, layer.name, statistic, value
+
+    def _of_the_pass(self, name: str, layer: Layer) -> dict[str, float]:
+        if name == "activations":
+            return self._seen.get(layer.depth, {})
+        return {f"norm_{what}": float(value) for what, value in getattr(layer.norm, "report", {}).items()}

@@ -123,7 +123,8 @@ def write_frame(frame: pd.DataFrame, path: Path, table: str) -> None:
     extra = [column for column in frame.columns if column not in fixed]
     if extra and table != "runs":
         raise RecordError(f"{path}: unknown columns {', '.join(map(str, extra))}")
-    write_text(frame[fixed + extra].to_csv(index=False, lineterminator="\n"), path)
+    digits = "%.10g" if table in ("figure", "claims") else None  # processors differ in the last digits of exp and log
+    write_text(frame[fixed + extra].to_csv(index=False, lineterminator="\n", float_format=digits), path)
 
 
 def write_text(text: str, path: Path) -> None:

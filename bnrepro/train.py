@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-from bnrepro import data, models, norms, optim, probes
+from bnrepro import data, losses, measures, models, norms, optim, passes, probes
 from bnrepro.config import Config
 from bnrepro.records import Table
 from bnrepro.streams import stream
@@ -64,16 +66,19 @@ class Run:
     def __init__(self, config: Config, directory: Path, dataset: data.Dataset | None = None):
         self.config, self.directory = config, directory
         self.device = device_of(config)
-        self.dataset = dataset or data.load(config.data, self.device)
+        dtype = torch.float64 if config.train.precision == "fp64" else torch.float32
+        self.dataset = dataset or data.load(config.data, self.device, dtype)
         layout = torch.channels_last if config.train.channels_last else torch.contiguous_format
         model = models.build(config.model, self.dataset.shape, self.dataset.classes, config.seed)
-        self.model = model.to(self.device, memory_format=layout)
+        self.model = model.to(self.device, dtype, memory_format=layout)
         self.optimizer = optim.make(config.optim, self.model.parameters())
+        self.classifies = not self.dataset.train.labels.is_floating_point()
         self.batches = data.Batches(self.dataset, config.data, config.seed)
         self.steps = length(config, self.batches.steps_per_epoch)
         self.eval_every = max(1, round(config.train.eval_every * self.batches.steps_per_epoch))
         self.cadence = probes.Cadence(config.probes, self.steps)
-        self.recorder = probes.Recorder(models.layers(self.model), config.probes.statistics, self.cadence)
+        self.watched = probes.chosen(models.layers(self.model), config.probes.depths)
+        self.recorder = probes.Recorder(self.watched, config.probes.statistics, self.cadence)
         self.progress = Progress()
 
     def train(
@@ -105,24 +110,27 @@ class Run:
         self.recorder.before_forward(step)
         with self._precision():
             logits = self.model(images)
-            loss = F.cross_entropy(logits, labels)
+            loss = losses.loss(logits, labels)
         self.optimizer.zero_grad()
         loss.backward()
-        correct = int((logits.argmax(1) == labels).sum())
-        if outcome := self.after_backward(step, loss.item(), correct, len(labels)):
+        if outcome := self.after_backward(step, loss.item(), losses.correct(logits, labels), len(labels)):
             return outcome
-        self.optimizer.step()
+        with self._looking(step, images, labels):
+            self.optimizer.step()
         self.after_update(step)
         return None
+
+    __call__ = train
 
     def close(self) -> None:
         self.metrics.close()
         self.layers.close()
 
-    def after_backward(self, step: int, loss: float, correct: int, count: int) -> Outcome | None:
+    def after_backward(self, step: int, loss: float, correct: int | None, count: int) -> Outcome | None:
         """Record this step's batch and layers; an outcome if the loss says that the run has diverged.
 
-        `loss` is the mean over the `count` images of the batch, `correct` how many of them were classified correctly.
+        `loss` is that of the `count` images of the batch, `correct` how many were classified correctly, None for real
+        targets.
         """
         now = self.progress
         self.layers.write(self.recorder.after_backward(step))
@@ -130,13 +138,13 @@ class Run:
         now.first_loss = loss if now.first_loss is None else now.first_loss
         diverged = not finite or loss > self.config.train.diverged_above * now.first_loss
         if step in self.cadence or diverged:
-            self._write(step, "batch", loss=loss, accuracy=correct / count)
+            self._write(step, "batch", loss=loss, accuracy=None if correct is None else correct / count)
         if diverged:
             reason = f"loss {loss:g}" if not finite else f"loss {loss:g} above the bound on {now.first_loss:g}"
             return Outcome("diverged", step, reason, now.last_loss)
         now.last_loss = loss
         now.loss_sum += loss * count
-        now.correct += correct
+        now.correct += correct or 0
         now.seen += count
         return None
 
@@ -146,20 +154,42 @@ class Run:
             self._evaluate(step)
         self.progress.step = step
 
+    @contextmanager
+    def _looking(self, step: int, images: torch.Tensor, labels: torch.Tensor) -> Iterator[None]:
+        """Around the update of a step of the cadence: the passes of `probes.passes`, which leave it as it is."""
+        if not self.config.probes.passes or step not in self.cadence:
+            yield
+            return
+        held_out, training = self._held_out_images, partial(self._training_images, step)
+        scene = passes.Scene(
+            self.model, self.watched, self.config.probes, images, labels, held_out, training, self._precision
+        )
+        with passes.around(scene):
+            yield
+        self._write(step, "batch", **dict(measures.of_run(scene)))
+        self.layers.write((step, *row) for row in measures.of_layers(scene))
+
     def _evaluate(self, step: int) -> None:
         """Write the mean of the training batches since the last evaluation, and the held-out splits after this step."""
         now = self.progress
         accuracy = now.correct / now.seen
-        self._write(step, "train", loss=now.loss_sum / now.seen, accuracy=accuracy)
+        self._write(step, "train", loss=now.loss_sum / now.seen, accuracy=accuracy if self.classifies else None)
         now.best_accuracy = max(now.best_accuracy, accuracy)
         now.loss_sum, now.correct, now.seen = 0.0, 0, 0
         for split in ("valid", "test"):
             self._write(step, split, **self._score(split))
         if count := self.config.train.population_batches:
-            first = step - step % self.batches.steps_per_epoch
-            batches = (self.batches(first + k)[0] for k in range(1, count + 1))
-            with self._precision(), norms.population_statistics(self.model, batches):
+            with self._precision(), norms.population_statistics(self.model, self._training_images(step, count)):
                 self._write(step, "test_population", **self._score("test"))
+
+    def _training_images(self, step: int, count: int) -> Iterator[torch.Tensor]:
+        """The first `count` batches of the epoch of this step."""
+        first = step - step % self.batches.steps_per_epoch
+        return (self.batches(first + k)[0] for k in range(1, count + 1))
+
+    def _held_out_images(self) -> torch.Tensor:
+        """1,000 test images, the same for all runs."""
+        return next(data.evaluation_batches(self.dataset.test, self.dataset))[0]
 
     @torch.inference_mode()
     def _score(self, split: str) -> dict[str, float]:
@@ -180,9 +210,10 @@ class Run:
     def _precision(self) -> torch.autocast:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.train.precision == "bf16")
 
-    def _write(self, step: int, split: str, **values: float) -> None:
+    def _write(self, step: int, split: str, **values: float | None) -> None:
         epoch = step / self.batches.steps_per_epoch
-        self.metrics.write((step, round(epoch, 4), split, name, value) for name, value in values.items())
+        found = ((name, value) for name, value in values.items() if value is not None)
+        self.metrics.write((step, round(epoch, 4), split, name, value) for name, value in found)
 
     def rate(self, step: int) -> float:
         return optim.rate(self.config.optim.lr, self.config.schedule, step, self.steps, self.batches.steps_per_epoch)

@@ -8,7 +8,7 @@ import math
 import types
 import typing
 
-from bnrepro.config import KINDS, PLAIN, Config
+from bnrepro.config import KINDS, PLAIN, WITHOUT_BATCH, Config, Normed
 
 
 class ConfigError(ValueError):
@@ -132,15 +132,17 @@ def _check_together(config: Config) -> None:
     if (config.train.epochs is None) == (config.train.steps is None):
         shown = f"{config.train.epochs}, train.steps={config.train.steps}"
         raise ConfigError("train.epochs", shown, "give exactly one of the two (the other null)")
-    if config.model.norm != "none" and config.data.batch_size < 2:
+    if config.model.norm not in WITHOUT_BATCH and config.data.batch_size < 2:
         raise ConfigError(
             "data.batch_size", config.data.batch_size,
             f"must be at least 2 with model.norm={config.model.norm}: a single image has no batch variance",
         )  # fmt: skip
-    if config.model.norm == "batch" and config.model.eps == 0:
+    _check_groups(config.model)
+    if {config.model.norm, config.model.alternate} & {"batch", "renorm"} and config.model.eps == 0:
         raise ConfigError(
-            "model.eps", 0, "must be above 0 with model.norm=batch, torch refuses it; batch_manual takes 0"
+            "model.eps", 0, "must be above 0 with model.norm=batch or renorm, torch refuses it; batch_manual takes 0"
         )
+    _check_ghost(config)
     if config.model.kind == "vgg11" and config.data.kind == "synthetic" and min(config.data.shape[1:]) < 32:
         raise ConfigError("data.shape", config.data.shape, "must be at least 32x32 for model.kind=vgg11")
     if (
@@ -153,10 +155,44 @@ def _check_together(config: Config) -> None:
         raise ConfigError("data.path", None, "must name the directory that holds train/ and test/")
     if config.data.kind == "synthetic" and (len(config.data.shape) != 3 or min(config.data.shape) < 1):
         raise ConfigError("data.shape", config.data.shape, "must be [channels,height,width], each at least 1")
+    if config.data.kind == "linear_map":
+        _check_linear_map(config)
     if config.optim.kind == "sgd" and config.optim.nesterov and config.optim.momentum == 0:
         raise ConfigError("optim.nesterov", True, "needs optim.momentum above 0")
     if not (config.device in ("auto", "cpu", "cuda") or config.device.removeprefix("cuda:").isdigit()):
         raise ConfigError("device", config.device, one_of(config.device, ("auto", "cpu", "cuda", "cuda:0")))
+
+
+def _check_ghost(config: Config) -> None:
+    size, norm = config.model.ghost, config.model.norm
+    if config.model.alternate != "same" and norm == "none":
+        raise ConfigError("model.alternate", config.model.alternate, "needs model.norm to alternate with, not none")
+    if size is None:
+        return
+    if norm not in ("batch", "renorm"):
+        raise ConfigError("model.ghost", size, f"only with model.norm=batch or renorm, here {norm}")
+    if config.data.batch_size % size or config.data.last_batch == "keep":
+        expected = f"must divide data.batch_size={config.data.batch_size}, with data.last_batch=drop"
+        raise ConfigError("model.ghost", size, expected)
+
+
+def _check_groups(model: Normed) -> None:
+    channels = [model.width] if model.kind == "mlp" else [max(1, round(n * model.width)) for n in (64, 128, 256, 512)]
+    if "group" in (model.norm, model.alternate) and any(count % model.groups for count in channels):
+        expected = f"must divide the channels of every layer ({', '.join(map(str, channels))})"
+        raise ConfigError("model.groups", model.groups, expected)
+
+
+def _check_linear_map(config: Config) -> None:
+    """Targets are real numbers: there is no accuracy, so nothing to stall and nothing to hold out."""
+    if config.data.shape[1:] != [1, 1]:
+        raise ConfigError("data.shape", config.data.shape, "must be [K,1,1] for data.kind=linear_map")
+    if config.model.kind != "mlp":
+        raise ConfigError("model.kind", config.model.kind, "must be mlp for data.kind=linear_map")
+    if config.train.stalled_below is not None:
+        raise ConfigError("train.stalled_below", config.train.stalled_below, "must be null for data.kind=linear_map")
+    if config.data.valid_size:
+        raise ConfigError("data.valid_size", config.data.valid_size, "must be 0 for data.kind=linear_map")
 
 
 def one_of(value: str, choices: typing.Iterable[str]) -> str:

@@ -27,12 +27,15 @@ def data(tables):
         if (expected := theory.with_batch_norm(activation, batch)) is not None:
             rows.append(("rate", f"theory, {activation}", batch, expected, np.nan, np.nan, 0))
     squared = _squared(tables)
-    largest = squared[squared["batch"] == min(squared["batch"].max(), LARGE_BATCH)]
+    batch = min(squared["batch"].max(), LARGE_BATCH)
+    largest = squared[squared["batch"] == batch]
     for activation, group in largest.groupby("activation"):
         relative = group["value"] / group.groupby("run")["value"].transform("last")
         for depth, values in relative.groupby(group["depth"]):
             spread = stats.geometric_mean(values)
-            rows.append(("growth", activation, depth, spread.value, spread.low, spread.high, spread.n))
+            rows.append(
+                (f"growth at batch {batch}", activation, depth, spread.value, spread.low, spread.high, spread.n)
+            )
     return pd.DataFrame(rows, columns=["panel", "series", "x", "y", "low", "high", "n"])
 
 
@@ -47,12 +50,18 @@ def draw(data, fig):
                 axis.fill_between(line.x, line.low, line.high, color=style.arm(series)["color"], alpha=0.2, linewidth=0)
     right.plot([], [], **style.arm("theory"), label="theory")  # the legend of both panels
     right.legend()
+    rates, growth = data[data["panel"] == "rate"], data[data["panel"] != "rate"]
+    output = int(growth["x"].max())
     left.set(xscale="log", xlabel="batch size", ylabel="growth of squared gradient per layer")
-    left.set(title="mean and 95% interval over nets", xticks=sorted(data[data.panel == "rate"].x.unique()))
+    left.set_title(f"layers {1 + SKIP_FIRST} to {output - SKIP_LAST} of {output}")
+    left.set_xticks(sorted(rates["x"].unique()))
+    left.set_xticks([], minor=True)
     left.xaxis.set_major_formatter("{x:g}")
-    left.xaxis.set_minor_formatter("")
-    right.set(yscale="log", xlabel="layer (1: at the input)", ylabel="squared gradient / output layer's")
-    right.set_title(f"at batch {LARGE_BATCH}")
+    right.set(yscale="log", ylabel="squared gradient / output layer's", title=growth["panel"].iloc[0])
+    right.set(xlabel=f"layer (1: at the input, {output}: output)", xticks=[1, *range(5, output - 2, 5), output])
+    right.minorticks_off()
+    fig.supxlabel("mean over the nets (right: geometric), band: its 95 % interval\n"
+                  "theory: at that batch size for ReLU and linear layers, for large batches for tanh and sigmoid", **style.NOTE)  # fmt: skip
 
 
 def claims(tables):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import os
+import re
 import resource
 import signal
 import subprocess
@@ -60,13 +61,9 @@ CASES = {
 
 
 @pytest.fixture
-def double(monkeypatch):
-    """Everything in float64, where 20 steps leave the differences of rounding far below any mistake."""
-    normalize = data.normalize
-    monkeypatch.setattr(data, "normalize", lambda images, dataset: normalize(images, dataset).double())
-    torch.set_default_dtype(torch.float64)
-    yield
-    torch.set_default_dtype(torch.float32)
+def double(tiny):
+    """tiny() in float64, where 20 steps leave the differences of rounding far below any mistake."""
+    return lambda changes=None: tiny((changes or {}) | {"train.precision": "fp64"})
 
 
 @pytest.fixture
@@ -128,9 +125,9 @@ def assert_equal_to_rounding(found: list[Path], expected: list[Path], rtol: floa
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_runs_of_a_batch_equal_separate_runs(double, tiny, separately, together, name):
+def test_runs_of_a_batch_equal_separate_runs(double, separately, together, name):
     differing, shared = CASES[name]
-    settings = [tiny(shared | fields) for fields in differing]
+    settings = [double(shared | fields) for fields in differing]
     found = together(settings)
     assert_equal_to_rounding(found, separately(settings))
     assert len(set(bytes_of(found)[::2])) == len(found), "each run has numbers of its own"
@@ -140,14 +137,15 @@ def test_runs_of_a_batch_equal_separate_runs(double, tiny, separately, together,
 
 
 @pytest.mark.parametrize("norm", ["none", "batch"])
-def test_convolutions_are_batched_too(double, tiny_vgg, separately, together, norm):
-    settings = [tiny_vgg({"model.norm": norm, "train.steps": 3, "optim.lr": 0.003, "seed": seed}) for seed in (0, 1)]
+def test_convolutions_are_batched_too(tiny_vgg, separately, together, norm):
+    shared = {"model.norm": norm, "train.steps": 3, "train.precision": "fp64", "optim.lr": 0.003}
+    settings = [tiny_vgg(shared | {"seed": seed}) for seed in (0, 1)]
     assert_equal_to_rounding(together(settings), separately(settings))
 
 
 @pytest.mark.parametrize("norm", Normed.__dataclass_fields__["norm"].metadata["choices"])
-def test_every_norm_is_equal_or_refused(double, tiny, separately, together, norm):
-    settings = [tiny({"model.norm": norm, "seed": seed, "train.steps": 5}) for seed in (0, 1)]
+def test_every_norm_is_equal_or_refused(double, separately, together, norm):
+    settings = [double({"model.norm": norm, "seed": seed, "train.steps": 5, "model.groups": 4}) for seed in (0, 1)]
     if norm in groups.TAKES["model.norm"][0]:
         assert_equal_to_rounding(together(settings), separately(settings))
     else:
@@ -155,10 +153,10 @@ def test_every_norm_is_equal_or_refused(double, tiny, separately, together, norm
             groups.check(settings[0])
 
 
-def test_runs_that_diverge_or_stall_end_for_themselves(double, tiny, separately, together):
+def test_runs_that_diverge_or_stall_end_for_themselves(double, separately, together):
     """The rate of 1e4 diverges, that of 1e-12 stalls, the others complete and are not disturbed."""
     shared = {"model.norm": "none", "train.steps": 30, "train.stalled_below": 2.0, "data.signal": 3.0}
-    settings = [tiny(shared | {"optim": {"kind": "sgd", "lr": lr}}) for lr in (0.3, 1e4, 1e-12, 1e30, 0.5)]
+    settings = [double(shared | {"optim": {"kind": "sgd", "lr": lr}}) for lr in (0.3, 1e4, 1e-12, 1e30, 0.5)]
     found, expected = together(settings), separately(settings)
     states = ["completed", "diverged", "stalled", "diverged", "completed"]
     assert [execute.status(directory) for directory in found] == states
@@ -306,9 +304,9 @@ def test_an_interrupted_batch_continues_to_the_byte(tiny, frozen, together, name
 
 
 @pytest.mark.parametrize("name", RESUMED)
-def test_batched_and_unbatched_runs_continue_each_other(double, tiny, frozen, separately, name):
+def test_batched_and_unbatched_runs_continue_each_other(double, frozen, separately, name):
     """Together to step 8, one of three alone to 13 and one to its end, then the rest together."""
-    settings = [tiny(RESUMED[name] | {"seed": seed, "train.steps": 30, "optim.lr": 1e-3}) for seed in (0, 1, 2)]
+    settings = [double(RESUMED[name] | {"seed": seed, "train.steps": 30, "optim.lr": 1e-3}) for seed in (0, 1, 2)]
     directories = frozen(settings)
     interrupt(directories, at=8)
     state = torch.load(directories[0] / "checkpoint.pt", weights_only=True)
@@ -355,8 +353,8 @@ def test_asked_to_stop_all_runs_of_a_batch_save(tiny, frozen, together, monkeypa
 # What goes wrong
 
 
-def test_a_run_that_fails_in_its_own_code_ends_alone(double, tiny, frozen, separately, monkeypatch):
-    settings = [tiny({"seed": seed}) for seed in (0, 1, 2)]
+def test_a_run_that_fails_in_its_own_code_ends_alone(double, frozen, separately, monkeypatch):
+    settings = [double({"seed": seed}) for seed in (0, 1, 2)]
     expected, directories = separately(settings), frozen(settings)
     after_backward = train.Run.after_backward
 
@@ -441,7 +439,7 @@ def test_what_differs_within_a_group_is_known_to_a_run():
 
 REFUSED = {
     "model.norm=batch_manual": "model.norm=batch_manual: batched=true takes none or batch: *",
-    "train.precision=bf16": "train.precision=bf16: batched=true takes fp32: *",
+    "train.precision=bf16": "train.precision=bf16: batched=true takes fp32 or fp64: *",
     "train.channels_last=true": "train.channels_last=true: batched=true takes false: *",
     "model.momentum=null": "model.momentum=null: batched=true takes a number: *",
     "hydra/launcher=basic": "batched=true: needs hydra/launcher=local, *",
@@ -464,6 +462,16 @@ def test_what_a_batch_cannot_do_is_one_line_before_the_first_step(tmp_path, caps
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 1 and lines[0].startswith(REFUSED[word].removesuffix("*"))
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [("model.alternate", "layer"), ("model.ghost", 5), ("task", "invariance"), ("probes.passes", ["ics"])],
+)
+def test_what_no_batch_can_do_is_refused(tiny, setting, value):
+    more = {"train": {"steps": 1}} if setting == "task" else {}
+    with pytest.raises(validate.ConfigError, match=f"^{setting}={re.escape(str(value))}: batched=true takes "):
+        groups.check(tiny({"model.norm": "batch", setting: value} | more))
 
 
 def test_the_head_with_dropout_is_refused(tiny_vgg):

@@ -182,6 +182,20 @@ def test_an_epoch_sees_every_image_once_and_the_next_in_another_order():
     assert epochs[0] != epochs[1] != epochs[2] != epochs[0]
 
 
+def test_clumps_are_of_one_label_and_the_epoch_still_sees_every_image_once():
+    made = batches(size=57, batch_size=57, clump=4)
+    images, labels = made(1)
+    assert len(images.flatten(1).unique(dim=0)) == 57
+    counts = labels.bincount(minlength=10)
+    whole = int((counts // 4).sum()) * 4
+    clumps = labels[:whole].view(-1, 4)
+    assert (clumps == clumps[:, :1]).all() and 20 < whole < 57
+    assert clumps[:, 0].bincount(minlength=10).tolist() == (counts // 4).tolist()
+    assert not torch.equal(clumps[:, 0], clumps[:, 0].sort().values), "the clumps are shuffled"
+    again, other = (batches(size=57, batch_size=57, clump=4)(step) for step in (1, 2))
+    assert torch.equal(again[0], images) and not torch.equal(other[0], images)
+
+
 def test_any_step_can_be_made_without_the_ones_before():
     settings = {"crop": 2, "flip": True, "last_batch": "keep"}
     straight, jumping = batches(**settings), batches(**settings)
@@ -278,3 +292,25 @@ def test_the_same_batches_on_an_accelerator():
     assert (
         there[0].is_cuda and torch.equal(here[1], there[1].cpu()) and torch.allclose(here[0], there[0].cpu(), atol=1e-6)
     )
+
+
+def test_a_linear_map_gives_its_targets_exactly_and_is_the_same_for_every_seed():
+    settings = Data(kind="linear_map", shape=[4, 1, 1], size=50, batch_size=50)
+    whole = data.load(settings, dtype=torch.float64)
+    x, y = whole.train.images.flatten(1), whole.train.labels
+    matrix = torch.linalg.lstsq(x, y).solution.T
+    torch.testing.assert_close(x @ matrix.T, y, rtol=0, atol=1e-12)
+    assert x.dtype == torch.float64 and (whole.shape, whole.classes, len(whole.test)) == ((4, 1, 1), 4, 0)
+    first, second = (data.Batches(whole, settings, seed)(1) for seed in (0, 1))
+    assert not torch.equal(first[0], second[0])  # another order
+    for images, targets in (first, second):
+        torch.testing.assert_close(images.flatten(1) @ matrix.T, targets, rtol=0, atol=1e-12)
+    single = data.load(settings)
+    torch.testing.assert_close(single.train.images, whole.train.images.float(), rtol=0, atol=0)
+
+
+def test_binary_images_are_0_and_1_at_half_grey():
+    plain, binary = data.load(small(normalize="none")), data.load(small(normalize="binary"))
+    for split in ("train", "test"):
+        grey, found = getattr(plain, split).images, getattr(binary, split).images
+        assert torch.equal(data.normalize(found, binary), (grey > 127).float())

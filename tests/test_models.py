@@ -16,7 +16,7 @@ from bnrepro.config import MLP, VGG11
 
 RGB, DIGIT = (3, 32, 32), (1, 28, 28)
 CHOICES = {cls: {spec.name: spec.metadata["choices"] for spec in dataclasses.fields(cls)} for cls in (MLP, VGG11)}
-SMALL = {MLP: {"depth": 2, "width": 8}, VGG11: {"width": 0.05}}
+SMALL = {MLP: {"depth": 2, "width": 8, "groups": 2}, VGG11: {"width": 0.05, "groups": 1}}
 
 
 def count(model: nn.Module) -> int:
@@ -72,6 +72,8 @@ def _fill(module: nn.Module) -> None:
         (MLP(norm="batch"), DIGIT, 784 * 100 + 200 + 9 * (100 * 100 + 200) + 100 * 10 + 10),
         (MLP(norm="batch", bias=True), DIGIT, 784 * 100 + 300 + 9 * (100 * 100 + 300) + 100 * 10 + 10),
         (MLP(norm="batch", place="after"), DIGIT, 784 * 100 + 300 + 9 * (100 * 100 + 300) + 100 * 10 + 10),
+        (MLP(depth=24, width=10, biases=False), (10, 1, 1), 25 * 10 * 10),
+        (MLP(depth=24, width=10, biases=False, norm="batch", place="after"), (10, 1, 1), 25 * 10 * 10 + 24 * 20),
     ],
 )
 def test_parameter_counts(config, shape, expected):
@@ -120,7 +122,7 @@ def test_every_choice_builds(cls):
 def test_norms_share_initial_weights(cls, init):
     plain, *normed = (
         dict(models.build(cls(**SMALL[cls], norm=norm, init=init), RGB, 10, seed=3).named_parameters())
-        for norm in ("none", "batch", "batch_manual")
+        for norm in CHOICES[cls]["norm"]
     )
     for arm in normed:
         shared = [name for name in arm if ".norm." not in name]
@@ -187,6 +189,40 @@ def test_named_inits_are_torchs(name):
     torch.testing.assert_close(layer.linear.weight, expected, check_device=False)
 
 
+@pytest.mark.parametrize("cls", [MLP, VGG11])
+def test_two_norms_alternate_and_share_initial_weights(cls):
+    mixed, plain = (
+        models.build(cls(**SMALL[cls] | {"norm": "batch"} | more), RGB, 10, seed=3)
+        for more in ({"alternate": "renorm", "gamma": 2.0}, {"gamma": 2.0})
+    )
+    found = [layer.norm for layer in models.layers(mixed) if layer.norm is not None]
+    assert len(found) == (2 if cls is MLP else 8)
+    assert all(isinstance(norm, norms.BatchRenorm) for norm in found[1::2])
+    assert all(isinstance(norm, nn.BatchNorm1d | nn.BatchNorm2d) for norm in found[::2])
+    for (name, one), (other_name, other) in zip(mixed.named_parameters(), plain.named_parameters(), strict=True):
+        assert name == other_name and torch.equal(one, other)
+
+
+@pytest.mark.parametrize("norm", CHOICES[MLP]["norm"])
+def test_layers_know_their_norm(norm):
+    for config, shape in ((MLP(**SMALL[MLP], norm=norm), DIGIT), (VGG11(**SMALL[VGG11], norm=norm), RGB)):
+        model = models.build(config, shape, 10, seed=0)
+        *hidden, output = models.layers(model)
+        assert all(layer.norm is model.get_submodule(layer.name.rpartition(".")[0] + ".norm") for layer in hidden)
+        assert output.norm is None
+
+
+@pytest.mark.parametrize("cls", [MLP, VGG11])
+def test_weight_scale_multiplies_all_weights_but_the_output_layers(cls):
+    shape = DIGIT if cls is MLP else RGB
+    plain, scaled = (
+        models.layers(models.build(cls(**SMALL[cls], weight_scale=g), shape, 10, seed=0)) for g in (1.0, 4.0)
+    )
+    for one, other in zip(plain, scaled, strict=True):
+        factor = 4 if one.activation is not None else 1
+        assert torch.equal(factor * one.linear.weight, other.linear.weight)
+
+
 @pytest.mark.parametrize("norm", CHOICES[MLP]["norm"])
 def test_layers_in_order(norm):
     mlp = models.build(MLP(**SMALL[MLP], norm=norm), DIGIT, 10, seed=0)
@@ -199,6 +235,7 @@ def test_layers_in_order(norm):
         assert all(layer.linear is model.get_submodule(layer.name) for layer in found)
         for layer in found[:-1]:
             assert layer.activation is model.get_submodule(layer.name.rpartition(".")[0] + ".activation")
+            assert layer.norm is model.get_submodule(layer.name.rpartition(".")[0] + ".norm")
         assert found[-1].activation is None
 
 

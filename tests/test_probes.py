@@ -169,7 +169,7 @@ def test_only_steps_of_the_cadence_are_recorded_and_no_hook_stays():
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adam"])
 @pytest.mark.parametrize("kind", ["mlp", "vgg11"])
-@pytest.mark.parametrize("norm", ["none", "batch", "batch_manual"])
+@pytest.mark.parametrize("norm", ["none", "batch", "batch_manual", "renorm"])
 def test_looking_changes_nothing_to_the_bit(tiny, tiny_vgg, trained, kind, norm, optimizer):
     make = tiny if kind == "mlp" else tiny_vgg
     changes = {"model.norm": norm, "optim": {"kind": optimizer}, "train.steps": 20 if kind == "mlp" else 6}
@@ -183,6 +183,17 @@ def test_looking_changes_nothing_to_the_bit(tiny, tiny_vgg, trained, kind, norm,
     looked, blind = states
     assert looked[0] == blind[0]
     torch.testing.assert_close(looked[1:], blind[1:], rtol=0, atol=0)
+
+
+def test_what_a_norm_says_of_itself_is_recorded_at_its_layer(tiny, trained):
+    settings = {"model.norm": "batch", "model.alternate": "renorm", "model.depth": 3, "probes.statistics": ["norm"]}
+    run = trained(tiny(settings | {"model.renorm_start": 0, "model.r_end": 10, "model.d_end": 5}))
+    rows = records.read(run.directory / "layers.csv", "layers")
+    assert set(rows["depth"]) == {2} and len(rows) == 4 * 20
+    found = rows.pivot(index="step", columns="statistic", values="value")
+    assert found["norm_r_max"].tolist() == pytest.approx([1 + 2 * min(k / 10, 1) for k in range(20)])
+    assert found["norm_d_max"].tolist() == pytest.approx([5 * min(k / 5, 1) for k in range(20)])
+    assert found["norm_r_clipped"].between(0, 1).all() and found["norm_r_clipped"].iloc[0] == 1
 
 
 def test_gradients_are_those_before_the_update_of_the_step(tiny, tmp_path):

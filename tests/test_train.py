@@ -245,3 +245,28 @@ def test_parameters_are_counted_without_those_that_are_not_learned(tiny):
 def _losses(run: train.Run) -> list[float]:
     rows = records.read(run.directory / "metrics.csv", "metrics")
     return rows[(rows["split"] == "batch") & (rows["metric"] == "loss")]["value"].tolist()
+
+
+def test_a_deep_linear_net_is_trained_on_the_summed_squared_distance(tiny, trained, values):
+    """Full-batch gradient descent on the sum over all inputs, in float64, written out."""
+    settings = tiny(
+        {
+            "data": {"kind": "linear_map", "shape": [4, 1, 1], "size": 30, "batch_size": 30},
+            "model": {"kind": "mlp", "depth": 2, "width": 4, "activation": "linear", "biases": False},
+            "optim": {"kind": "sgd", "lr": 1e-4}, "train.steps": 5, "train.precision": "fp64",
+        }
+    )  # fmt: skip
+    run = trained(settings)
+    x, y = (part.reshape(30, 4) for part in (run.dataset.train.images, run.dataset.train.labels))
+    weights = list(train.Run(settings, run.directory).model.parameters())
+    assert len(weights) == 3 and x.dtype == torch.float64
+    losses = []
+    for _ in range(5):
+        loss = ((x @ weights[0].T @ weights[1].T @ weights[2].T - y) ** 2).sum()
+        losses.append(loss.item())
+        grads = torch.autograd.grad(loss, weights)
+        weights = [
+            (weight - 1e-4 * grad).detach().requires_grad_() for weight, grad in zip(weights, grads, strict=True)
+        ]
+    assert list(values(run, "batch", "loss").values()) == pytest.approx(losses, rel=1e-12)
+    assert values(run, "batch", "accuracy") == {} and run.outcome.status == "completed"

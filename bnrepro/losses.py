@@ -1,0 +1,22 @@
+"""What a model is trained on: classes, or real-valued targets."""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def loss(outputs: Tensor, targets: Tensor) -> Tensor:
+    """Mean cross entropy of outputs [N, classes] for classes, int64 [N].
+
+    For real targets [N, K] the squared distance summed over the batch, the loss of the deep linear nets of Santurkar et
+    al. (2018, Appendix A); that it is the sum and not the mean is derived from their rates of 1e-6.
+    """
+    if targets.is_floating_point():
+        return (outputs - targets).square().sum()
+    return F.cross_entropy(outputs, targets)
+
+
+def correct(outputs: Tensor, targets: Tensor) -> int | None:
+    """Number of images whose largest output is that of their class; None for real targets."""
+    return None if targets.is_floating_point() else int((outputs.argmax(1) == targets).sum())
