@@ -24,6 +24,7 @@ QUANTILES = {1: 0.01, 5: 0.05, 15: 0.15, 50: 0.50, 85: 0.85, 95: 0.95, 99: 0.99}
 BOUNDS = {  # of the nonlinearities that saturate on both sides
     nn.Sigmoid: (0, 1), nn.Hardsigmoid: (0, 1), nn.Tanh: (-1, 1), nn.Softsign: (-1, 1), nn.Hardtanh: (-1, 1),
 }  # fmt: skip
+PART = 2**16  # entries of a sum in float32 that is good to 1e-7
 SAFE = (1e-25, 1e25)  # sums of squares whose terms float32 can hold
 
 
@@ -61,7 +62,7 @@ def frobenius(groups: Sequence[Sequence[Tensor | None]]) -> list[float | None]:
     """Root of the sum of squares, taken in float64 where float32 cannot hold them, as of a vanishing gradient."""
 
     def norms(tensors: list[Tensor]) -> list[float]:
-        squares = _summed(tensors, 2, lambda tensor: tensor.square().sum())
+        squares = _summed(tensors, 2, _square)
         return [
             math.sqrt(value) if SAFE[0] < value < SAFE[1] else _wide_norm(tensor)
             for value, tensor in zip(squares, tensors, strict=True)
@@ -110,13 +111,18 @@ def _summed(tensors: list[Tensor], order: float, plain: Callable[[Tensor], Tenso
     """One scalar of each tensor: the norm of an order, squared for order 2.
 
     On a GPU by a fused kernel, in float64, without a temporary copy, and brought to the host in one transfer. On a CPU
-    by `plain`, whose sums torch takes in a cascade; its norms lose 4 digits over a million entries in float32, and the
-    one of order inf is not vectorised.
+    by `plain`, in sums that keep their digits; torch's norms lose 3 of 7 over a million entries in float32, and the one
+    of order inf is not vectorised.
     """
     if tensors[0].is_cuda and len({tensor.device for tensor in tensors}) == 1:
         norms = torch.stack(torch._foreach_norm(tensors, order, dtype=torch.float64))
         return (norms**2 if order == 2 else norms).tolist()
     return [plain(_at_least_float32(tensor)).item() for tensor in tensors]
+
+
+def _square(tensor: Tensor) -> Tensor:
+    """Sum of squares, as products of parts short enough for float32, in half the time of squares and their sum."""
+    return torch.stack([part @ part for part in tensor.reshape(-1).split(PART)]).sum()
 
 
 def _wide_norm(tensor: Tensor) -> float:

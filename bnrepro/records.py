@@ -112,9 +112,9 @@ def _cells(path: Path, table: str) -> pd.DataFrame:
     import pandas as pd
 
     check(path, table)
-    return pd.read_csv(
-        path, keep_default_na=False, na_values={name: [""] for name in ("value", "x", "y", "low", "high")}
-    )
+    empty = {name: [""] for name in ("value", "x", "y", "low", "high")}
+    names = {"run": str, "layer": str}  # the layers of a Sequential are called 0, 1, 2
+    return pd.read_csv(path, keep_default_na=False, na_values=empty, dtype=names)
 
 
 def write_frame(frame: pd.DataFrame, path: Path, table: str) -> None:
