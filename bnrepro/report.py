@@ -79,7 +79,6 @@ def draw(name: str, directory: Path) -> pd.DataFrame:
         module.draw(data, figure)
         figure.suptitle(f"{about(name)['title']}\n{setting(tables.runs)}", fontsize=8)
         _settle(figure)
-    with plt.rc_context(style.RC | {"figure.constrained_layout.use": False}):
         figure.savefig(directory / "figure.svg", metadata={"Date": None})
         figure.savefig(directory / "figure.png", metadata={"Software": None})
     plt.close(figure)
@@ -106,7 +105,7 @@ def show(name: str, judged: pd.DataFrame) -> str:
 def _settle(figure: Figure) -> None:
     """Lay out once and round: the solver's last digits change from process to process, and the SVG hashes them."""
     figure.get_layout_engine().execute(figure)
-    figure.set_layout_engine(None)  # and not again for each of the two files
+    figure.set_layout_engine("none")  # and not again for each of the two files
     for axis in figure.axes:
         axis.set_position([round(part, 6) for part in axis.get_position().bounds])
 
