@@ -79,10 +79,20 @@ def draw(name: str, directory: Path) -> pd.DataFrame:
         module.draw(data, figure)
         figure.suptitle(f"{about(name)['title']}\n{setting(tables.runs)}", fontsize=8)
         _settle(figure)
-        figure.savefig(directory / "figure.svg", metadata={"Date": None})
-        figure.savefig(directory / "figure.png", metadata={"Software": None})
+        _save(figure, directory)
     plt.close(figure)
     return judged
+
+
+def _save(figure: Figure, directory: Path) -> None:
+    """By the printers themselves: savefig renders a figure once more, for what the layout has settled already."""
+    import matplotlib as mpl
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
+
+    FigureCanvasSVG(figure).print_svg(directory / "figure.svg", metadata={"Date": None})
+    figure.set_dpi(mpl.rcParams["savefig.dpi"])
+    FigureCanvasAgg(figure).print_png(directory / "figure.png", metadata={"Software": None})
 
 
 def notes(name: str, directory: Path) -> list[str]:
