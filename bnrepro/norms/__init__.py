@@ -8,13 +8,13 @@ from bnrepro.config import Normed
 from bnrepro.norms.batch import BatchNormFunction, BatchNormManual
 from bnrepro.norms.ghost import GhostBatchNorm
 from bnrepro.norms.lp import LpNorm
-from bnrepro.norms.population import BATCH_NORMS, population_statistics
+from bnrepro.norms.population import BATCH_NORMS, batch_statistics, evaluating, population_statistics
 from bnrepro.norms.renorm import BatchRenorm, Bounds
 from bnrepro.norms.shape import batch_dims
 
 __all__ = [
     "BATCH_NORMS", "LEARNED", "NORMS", "BatchNormFunction", "BatchNormManual", "BatchRenorm", "Bounds",
-    "GhostBatchNorm", "LpNorm", "batch_dims", "make", "population_statistics",
+    "GhostBatchNorm", "LpNorm", "batch_dims", "batch_statistics", "evaluating", "make", "population_statistics",
 ]  # fmt: skip
 
 
