@@ -110,6 +110,18 @@ class VGG11(Normed):
 
 
 @dataclass
+class ResNet(Normed):
+    """Residual nets of He et al. (2016), section 4.2, for 32x32 images: 6n + 2 layers, shortcuts without weights."""
+
+    kind: str = setting("resnet", "model", choices=("resnet",))
+    depth: int = setting(20, "layers with weights: 6n + 2", least=8)
+    width: float = setting(1.0, "multiplies the number of channels of every convolution", above=0)
+    normed: str = setting(
+        "all", "norm behind every convolution, or one alone behind the last block", choices=("all", "last")
+    )
+
+
+@dataclass
 class SGD:
     kind: str = setting("sgd", "optimizer", choices=("sgd",))
     lr: float = setting(0.1, "learning rate", above=0)
@@ -207,7 +219,7 @@ class Config:
 
 # Sections that come in kinds: model.kind=vgg11 has other fields than model.kind=mlp.
 KINDS = {
-    "model": {"mlp": MLP, "vgg11": VGG11},
+    "model": {"mlp": MLP, "vgg11": VGG11, "resnet": ResNet},
     "optim": {"sgd": SGD, "rmsprop": RMSprop, "adam": Adam},
 }
 PLAIN = {"data": Data, "schedule": Schedule, "train": Train, "probes": Probes}

@@ -141,6 +141,8 @@ def _check_together(config: Config) -> None:
         raise ConfigError(
             "model.eps", 0, "must be above 0 with model.norm=batch, torch refuses it; batch_manual takes 0"
         )
+    if config.model.kind == "resnet" and (config.model.depth - 2) % 6:
+        raise ConfigError("model.depth", config.model.depth, "must be 6n + 2 for model.kind=resnet, e.g. 20 or 110")
     if config.model.kind == "vgg11" and config.data.kind == "synthetic" and min(config.data.shape[1:]) < 32:
         raise ConfigError("data.shape", config.data.shape, "must be at least 32x32 for model.kind=vgg11")
     if (

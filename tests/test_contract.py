@@ -53,13 +53,13 @@ def command(*words: str) -> int:
 def shrunk(values: dict) -> Config:
     """The run that `values` describe with small layers, few steps and synthetic images in the place of its own."""
     config = validate.build(values)
-    shape = [3, 32, 32] if config.model.kind == "vgg11" or config.data.image == "rgb32" else [1, 6, 6]
+    shape = [3, 32, 32] if config.model.kind != "mlp" or config.data.image == "rgb32" else [1, 6, 6]
     held_out, steps, epochs = min(config.data.valid_size, 20), config.train.steps, config.train.epochs
     data = {"kind": "synthetic", "name": None, "shape": shape, "size": 2 * config.data.batch_size + held_out}
     data |= {"train_size": None, "valid_size": held_out, "test_size": None}
     if config.data.kind == "linear_map":  # made up already
         data = {"size": min(config.data.size, 50), "batch_size": min(config.data.batch_size, 50)}
-    width = config.model.width * 0.25 if config.model.kind == "vgg11" else max(4, config.model.width // 20)
+    width = max(4, config.model.width // 20) if config.model.kind == "mlp" else config.model.width * 0.25
     return replace(
         config, device="cpu", threads=1, data=replace(config.data, **data), model=replace(config.model, width=width),
         train=replace(config.train, steps=steps and min(steps, 50), epochs=epochs and min(epochs, 2.0)),

@@ -13,7 +13,7 @@ import sys
 import pytest
 
 from bnrepro import cli, config, execute, paths, plan, records, sweep, validate
-from bnrepro.config import KINDS, MLP, PLAIN, VGG11, Adam, Config, Data, RMSprop, Schedule, Train, as_dict, key
+from bnrepro.config import KINDS, MLP, PLAIN, VGG11, Adam, Config, Data, ResNet, RMSprop, Schedule, Train, as_dict, key
 
 TOY = """# @package _global_
 defaults: [override /data: synthetic]
@@ -190,6 +190,11 @@ OTHER_DEFAULTS = {
         "norm": "none", "affine": "both", "gamma": 1.0, "eps": 1e-05, "momentum": 0.1, "bias": False,
         "init": "glorot_uniform", "init_std": 0.01, "gain": 1.0,
         "kind": "vgg11", "width": 1.0, "head": "linear", "dropout": 0.5,
+    },
+    ResNet: {
+        "norm": "none", "affine": "both", "gamma": 1.0, "eps": 1e-05, "momentum": 0.1, "bias": False,
+        "init": "glorot_uniform", "init_std": 0.01, "gain": 1.0,
+        "kind": "resnet", "depth": 20, "width": 1.0, "normed": "all",
     },
     RMSprop: {"kind": "rmsprop", "lr": 4e-05, "decay": 0.9, "momentum": 0.8, "eps": 1e-08, "weight_decay": 0.0},
     Adam: {"kind": "adam", "lr": 0.001, "beta1": 0.9, "beta2": 0.999, "eps": 1e-08, "weight_decay": 0.0},
