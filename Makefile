@@ -7,7 +7,7 @@ export UV_PYTHON_DOWNLOADS := never
 ENGINES := .venv-slurm/installed .venv-ray/installed
 SLURM := munge slurmctld slurmd slurm-client slurm-wlm-basic-plugins slurmdbd mariadb-server
 
-.PHONY: help quickstart test test-engines lint format redraw clean
+.PHONY: help quickstart test test-engines lint format redraw report check clean
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
@@ -31,8 +31,14 @@ format: .venv/installed  ## mend style
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-redraw: .venv/installed  ## redraw the committed figures from their CSV
+redraw: .venv/installed  ## redraw the committed figures and the README's gallery from their CSV
 	$(BIN)/bnrepro draw --committed
+
+report: .venv/installed  ## put the committed figures and verdicts on one page, outputs/committed/report.html
+	$(BIN)/bnrepro report --committed
+
+check: .venv/installed  ## compare the committed figures and verdicts with what their CSV gives
+	$(BIN)/bnrepro check
 
 clean:  ## remove the environment and what was run
 	rm -rf .venv .venv-slurm .venv-ray outputs

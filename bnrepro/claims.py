@@ -56,6 +56,19 @@ class Claim:
         return "inconclusive"
 
 
+def halves(rule: str) -> tuple[str, str]:
+    """A rule as claims.csv holds it, as what is asked for and the reason for it."""
+    asked, _, because = rule.partition(" (")
+    return asked, because.removesuffix(")")
+
+
+def number(row) -> str:
+    """Our value of one row of claims.csv, with its interval."""
+    if row.n == 0:
+        return "none"
+    return f"{row.ours:.4g}" + (f" [{row.low:.4g}, {row.high:.4g}]" if row.low == row.low else "")
+
+
 def frame(claims: Iterable[Claim]) -> pd.DataFrame:
     """The table claims.csv."""
     import pandas as pd

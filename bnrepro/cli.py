@@ -17,7 +17,9 @@ EXAMPLES = {
     "reproduce": "bnrepro reproduce scale=quick",
     "draw": "bnrepro draw sigmoid_gradients scale=laptop",
     "report": "bnrepro report scale=laptop",
+    "check": "bnrepro check",
     "status": "bnrepro status lr_sweep",
+    "inspect": "bnrepro inspect outputs/quick/sigmoid_gradients/runs/norm=none* --figure gradients.png",
     "data": "bnrepro data mnist data.root=DIR",
     "publish": "bnrepro publish sigmoid_gradients scale=laptop",
 }
@@ -27,7 +29,8 @@ def main(arguments: list[str] | None = None) -> None:
     parser = _parser()
     options, rest = parser.parse_known_args(arguments)
     try:
-        code = options.verb([*options.words, *rest])
+        flags = {name: value for name, value in vars(options).items() if name not in ("verb", "words")}
+        code = options.verb([*options.words, *rest], **flags)
     except (validate.ConfigError, records.RecordError) as error:
         print(error, file=sys.stderr)
         code = 2
@@ -69,46 +72,70 @@ def reproduce(words: list[str]) -> int:
 
 def draw(words: list[str]) -> int:
     """draw figures and judge claims from saved tables; --committed redraws results/"""
+    from bnrepro import publish as publishing
     from bnrepro import report
 
-    committed = "--committed" in words
-    names, options = _split([word for word in words if word != "--committed"])
-    places = {
-        name: paths.RESULTS / name if committed else _home(name, options) for name in names or paths.experiments()
-    }
-    if not names:  # all that there is
-        places = {name: home for name, home in places.items() if {"plan.json", "runs.csv"} & _files(home)}
-        if not places:
-            raise records.RecordError(
-                f"{Path(options['out']) / options['scale']}: no runs; start them: bnrepro reproduce"
-            )
-    for name, home in places.items():
+    words, committed = _committed(words)
+    for name, home in _places(words, committed).items():
         if not committed and (home / "plan.json").exists():
             report.collect(home)
         elif not (home / "runs.csv").exists():
             raise records.RecordError(f"{home}: no runs of {name}; start them: bnrepro run experiment={name}")
         print(report.show(name, report.draw(name, home)))
+        print("".join(f"  {note}\n" for note in report.notes(name, home)), end="")
         print(f"  figure: {home / 'figure.png'}\n")
+    if committed:
+        publishing.write_gallery()
     return 0
+
+
+def report(words: list[str]) -> int:
+    """draw what has runs and put figures and claims on one page; --committed does so from results/"""
+    from bnrepro import page
+
+    plain, committed = _committed(words)
+    places, options = _places(plain, committed), _split(plain)[1]
+    target = Path(options["out"]) / ("committed" if committed else options["scale"]) / "report.html"
+    if committed:
+        places = page.redrawn(places, target.parent)
+    else:
+        draw([*places, *(word for word in plain if "=" in word)])
+    page.write(places, target, committed)
+    print(f"page: {target}")
+    return 0
+
+
+def check(words: list[str]) -> int:
+    """compare committed figures, verdicts and README with what tables and scripts give; exit code 1 if any differs"""
+    from bnrepro import check as checking
+    from bnrepro import publish as publishing
+
+    places = _places(words, committed=True)
+    found = [line for name, home in places.items() for line in checking.mismatches(name, home)]
+    if not publishing.gallery_is_current():
+        found.append("README.md: its gallery is not that of results/; write it: bnrepro draw --committed")
+    print("\n".join(found or [f"{len(places)} figures in {paths.RESULTS} follow from their tables"]))
+    return 1 if found else 0
+
+
+def _committed(words: list[str]) -> tuple[list[str], bool]:
+    return [word for word in words if word != "--committed"], "--committed" in words
+
+
+def _places(words: list[str], committed: bool) -> dict[str, Path]:
+    """The directories of the experiments that are named, or of all that have runs. Raises RecordError for none."""
+    names, options = _split(words)
+    base = paths.RESULTS if committed else Path(options["out"]) / options["scale"]
+    places = {name: _home(name, options, committed) for name in names or paths.experiments()}
+    if not names:
+        places = {name: home for name, home in places.items() if {"plan.json", "runs.csv"} & _files(home)}
+    if not places:
+        raise records.RecordError(f"{base}: no runs; start them: bnrepro reproduce")
+    return places
 
 
 def _files(home: Path) -> set[str]:
     return {path.name for path in home.iterdir()} if home.is_dir() else set()
-
-
-def report(words: list[str]) -> int:
-    """draw what has runs and put figures and claims on one page"""
-    from bnrepro import report as page
-
-    names, options = _split(words)
-    names = names or [name for name in paths.experiments() if (_home(name, options) / "plan.json").exists()]
-    if not names:
-        raise records.RecordError(f"{Path(options['out']) / options['scale']}: no runs; start them: bnrepro reproduce")
-    draw([*names, f"scale={options['scale']}", f"out={options['out']}"])
-    target = Path(options["out"]) / options["scale"] / "report.md"
-    page.write(names, [_home(name, options) for name in names], target)
-    print(f"page: {target}")
-    return 0
 
 
 def status(words: list[str]) -> int:
@@ -127,6 +154,24 @@ def status(words: list[str]) -> int:
             note = records.read_json(directory / "status.json") or {}
             state = execute.status(directory)
             print(f"{state:12} step {note.get('step', 0):>7} {note.get('seconds', 0):8.1f} s  {directory}")
+    return 0
+
+
+def inspect(runs: list[str], statistic: str | None, figure: str | None, out: str) -> int:
+    """gradients of one run, or of two side by side: heat map, curves, and what they mean"""
+    from bnrepro import look
+
+    if len(runs) not in (1, 2):
+        raise records.RecordError(f"inspect: {len(runs)} runs given; give one or two, each by directory or name")
+    from bnrepro import terminal
+
+    looks = [look.find(run, Path(out)) for run in runs]
+    terminal.show(looks, statistic)
+    if figure:
+        from bnrepro import look_figure
+
+        look_figure.save(looks, figure, statistic)
+        print(f"figure: {figure}")
     return 0
 
 
@@ -178,10 +223,10 @@ def _state(name: str, options: dict[str, str]) -> str:
     return ", ".join(f"{count} {state}" for state, count in counts.items())
 
 
-def _home(name: str, options: dict[str, str]) -> Path:
+def _home(name: str, options: dict[str, str], committed: bool = False) -> Path:
     if name not in paths.experiments():
         raise validate.ConfigError("experiment", name, validate.one_of(name, paths.experiments()))
-    return Path(options["out"]) / options["scale"] / name
+    return paths.RESULTS / name if committed else Path(options["out"]) / options["scale"] / name
 
 
 def _split(words: list[str], overrides: bool = False) -> tuple[list[str], dict[str, str]]:
@@ -201,7 +246,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="bnrepro", description="Reproduce the figures of the Batch Normalization literature."
     )
     verbs = parser.add_subparsers(metavar="VERB", required=True)
-    functions = (list_experiments, run, reproduce, draw, report, status, data, publish)
+    functions = (list_experiments, run, reproduce, draw, report, check, status, inspect, data, publish)
     for function in functions:
         name = function.__name__.split("_")[0]
         verb = verbs.add_parser(
@@ -209,4 +254,10 @@ def _parser() -> argparse.ArgumentParser:
         )
         verb.add_argument("words", nargs="*", metavar="NAME or key=value")
         verb.set_defaults(verb=function)
+    flags = verbs.choices["inspect"]
+    flags.add_argument(
+        "--statistic", metavar="NAME", help="what to show, as layers.csv names it; default: the gradient"
+    )
+    flags.add_argument("--figure", metavar="FILE", help="write a picture too: .png, .svg or .pdf")
+    flags.add_argument("--out", metavar="DIR", default="outputs", help="where runs are looked for by name")
     return parser

@@ -13,7 +13,7 @@ from pathlib import Path
 from bnrepro import config, paths, validate
 
 # Fields of a sweep rather than of a run: they live in conf/config.yaml.
-SWEEP_FIELDS = ("out", "jobs", "dry_run", "launch", "retry_failed", "fail_fast", "engine_minutes", "cifar")
+SWEEP_FIELDS = ("out", "jobs", "batched", "dry_run", "launch", "retry_failed", "fail_fast", "engine_minutes", "cifar")
 GROUPS = ("data", "model", "optim", "schedule", "scale", "experiment")
 
 
@@ -117,7 +117,7 @@ def _store_defaults() -> None:
     base = {
         spec.name: spec.default
         for spec in dataclasses.fields(config.Config)
-        if spec.name in ("seed", "device", "threads")
+        if spec.name in ("seed", "device", "threads", "task")
     }
     base |= {"train": dataclasses.asdict(config.Train()), "probes": dataclasses.asdict(config.Probes())}
     store.store(name="_base", node=base, provider="bnrepro")

@@ -53,6 +53,9 @@ class Data:
     valid_size: int = setting(0, "images held out of the training set for choosing settings", least=0)
     test_size: int | None = setting(None, "test images, drawn at random once for all seeds; null for all", least=1)
     batch_size: int = setting(128, "images in a training batch", least=1)
+    clump: int = setting(
+        1, "images of one label that follow each other in the order of an epoch; 1: in any order", least=1
+    )
     last_batch: str = setting(
         "drop", "an epoch's incomplete last batch: drop it, so that every batch statistic is over the same number, "
         "or keep it unless it is a single image", choices=("drop", "keep"),
@@ -62,11 +65,15 @@ class Data:
     signal: float = setting(1.0, "strength of the class pattern in synthetic images, 0 for pure noise", least=0)
 
 
+NORMS = ("none", "batch", "batch_manual", "group", "layer", "l1", "l2", "linf", "renorm")
+WITHOUT_BATCH = ("none", "group", "layer")  # these look at one image at a time
+
+
 @dataclass
 class Normed:
     """The norm is an argument of every model."""
 
-    norm: str = setting("none", "normalisation of the hidden layers", choices=("none", "batch", "batch_manual"))
+    norm: str = setting("none", "normalisation of the hidden layers", choices=NORMS)
     affine: str = setting("both", "which of gamma and beta are learned", choices=("both", "gamma", "beta", "none"))
     gamma: float = setting(1.0, "initial gamma, and its value for ever where it is not learned")
     eps: float = setting(1e-5, "added to the variance, inside the root", least=0)
@@ -80,7 +87,17 @@ class Normed:
         + ("happynear",),
     )  # fmt: skip
     init_std: float = setting(0.01, "standard deviation of init=gaussian", above=0)
-    gain: float = setting(1.0, "multiplies the initial weights of all layers but the output layer", above=0)
+    weight_scale: float = setting(1.0, "multiplies the initial weights of all layers but the output layer", above=0)
+    groups: int = setting(32, "groups of channels of norm=group", least=1)
+    ghost: int | None = setting(
+        None, "images that norm=batch or renorm normalises together in training; null: the whole batch", least=2
+    )
+    alternate: str = setting("same", "norm of every second normalised layer", choices=("same", *NORMS[1:]))
+    r_max: float = setting(3.0, "bound on r of norm=renorm, in the end", least=1)
+    d_max: float = setting(5.0, "bound on d of norm=renorm, in the end", least=0)
+    renorm_start: int = setting(5000, "steps with r = 1 and d = 0, as in batch norm, before the bounds relax", least=0)
+    r_end: int = setting(40_000, "step at which r_max is reached, linearly", least=0)
+    d_end: int = setting(25_000, "step at which d_max is reached, linearly", least=0)
 
 
 @dataclass
@@ -181,7 +198,7 @@ class Train:
 
 
 GRADIENT_STATISTICS = ("grad_spectral", "grad_fro", "grad_abs_mean")
-STATISTICS = (*GRADIENT_STATISTICS, "weight_fro", "activations")
+STATISTICS = (*GRADIENT_STATISTICS, "grad_max", "weight_fro", "activations", "norm")
 PASSES = (
     "loss_along", "gradient_along", "ics", "gradient_shape", "channels", "saturation", "unit_inputs", "norm_inputs",
 )  # fmt: skip
@@ -200,6 +217,9 @@ class Probes:
     units: int = setting(1, "recorded units of a layer, the first ones, where a pass looks at single units", least=1)
 
 
+TASKS = ("train", "invariance")
+
+
 @dataclass
 class Config:
     """One run."""
@@ -209,6 +229,7 @@ class Config:
     seed: int = setting(0, "one seed gives all random streams: init, order, augment", least=0)
     device: str = setting("auto", "auto, cpu, cuda or cuda:N", identity=False)
     threads: int = setting(1, "torch threads of the run", least=1, identity=False)
+    task: str = setting("train", "what the run does: train a net, or measure one at its initial weights", choices=TASKS)
     data: Data = field(default_factory=Data)
     model: Normed = field(default_factory=MLP)
     optim: object = field(default_factory=SGD)
@@ -246,7 +267,7 @@ def identity(config: Config) -> dict:
         value = getattr(config, spec.name)
         if dataclasses.is_dataclass(value):
             found[spec.name] = identity(value)
-        elif spec.name == "kind" or (spec.metadata["identity"] and value != _default(spec)):
+        elif spec.name == "kind" or (spec.metadata["identity"] and value != default(spec)):
             found[spec.name] = value
     return found
 
@@ -259,5 +280,12 @@ def flat(values: dict, prefix: str = "") -> dict:
     return found
 
 
-def _default(spec: dataclasses.Field) -> object:
+def specs(name: str, kinds: dict[str, list[str]]) -> list[dataclasses.Field]:
+    """The fields behind a dotted name, one for each of these kinds of its section that has it."""
+    section, _, last = name.rpartition(".")
+    classes = [KINDS[section][kind] for kind in kinds[section]] if section in KINDS else [PLAIN.get(section, Config)]
+    return [spec for cls in classes for spec in dataclasses.fields(cls) if spec.name == last]
+
+
+def default(spec: dataclasses.Field) -> object:
     return spec.default if spec.default is not dataclasses.MISSING else spec.default_factory()

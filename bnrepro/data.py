@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -167,28 +167,31 @@ def normalize(images: Tensor, dataset: Dataset) -> Tensor:
     return images.float().sub_(dataset.offset).mul_(dataset.scale).to(dataset.dtype)
 
 
-def augment(images: Tensor, crop: int, flip: bool, generator: torch.Generator) -> Tensor:
+def augment(images: Tensor, crop: int, flip: bool, *generators: torch.Generator) -> Tensor:
     """Random crops of the images [B,C,H,W] padded by `crop` black pixels, then horizontal flips of half of them.
 
     The same as torchvision's RandomCrop(H, padding=crop), RandomHorizontalFlip before ToTensor and Normalize, but with
-    draws of their own for each image: first from `generator` the corners, [B,2] in 0..2*crop, then [B] flips. The
+    draws of their own for each image: first from the generator the corners, [B,2] in 0..2*crop, then [B] flips. The
     draws are small and made where the generator lives (on the CPU they are the same for every device); the images
-    never leave theirs.
+    never leave theirs. Each of several generators draws for an equal part of the images, in order.
     """
     count, _, height, width = images.shape
     y = torch.arange(height, device=images.device).expand(count, -1)
     x = torch.arange(width, device=images.device).expand(count, -1)
-    corner = flipped = None
     if crop:
-        corner = torch.randint(2 * crop + 1, (count, 2), generator=generator, device=generator.device)
+        corner = _drawn(2 * crop + 1, (count, 2), generators, images.device)
     if flip:
-        flipped = torch.randint(2, (count, 1), generator=generator, device=generator.device).to(images.device)
+        flipped = _drawn(2, (count, 1), generators, images.device)
         x = torch.where(flipped.bool(), width - 1 - x, x)
     if crop:
-        corner = corner.to(images.device)
         y, x = y + corner[:, :1], x + corner[:, 1:]
         images = functional.pad(images, (crop,) * 4)
     return _gather(images, y, x)
+
+
+def _drawn(below: int, shape: tuple[int, int], generators: Sequence[torch.Generator], device: torch.device) -> Tensor:
+    part = (shape[0] // len(generators), shape[1])
+    return torch.cat([torch.randint(below, part, generator=one, device=one.device) for one in generators]).to(device)
 
 
 def _gather(images: Tensor, y: Tensor, x: Tensor) -> Tensor:
@@ -219,22 +222,45 @@ class Batches:
 
     def __call__(self, step: int) -> tuple[Tensor, Tensor]:
         """Images, float32 [B,C,H,W], and labels, int64 [B]."""
-        if step < 1:
-            raise ValueError(f"step={step}: steps are counted from 1")
+        return self._take(self._rows(step), step, [self._seed])
+
+    @staticmethod
+    def together(batches: Sequence[Batches], step: int) -> tuple[Tensor, Tensor]:
+        """The same of R runs that share a dataset, at once: float32 [R,B,C,H,W] and int64 [R,B]."""
+        rows = torch.cat([one._rows(step) for one in batches])
+        images, labels = batches[0]._take(rows, step, [one._seed for one in batches])
+        return images.unflatten(0, (len(batches), -1)), labels.unflatten(0, (len(batches), -1))
+
+    def _take(self, rows: Tensor, step: int, seeds: Sequence[int]) -> tuple[Tensor, Tensor]:
         train, config = self._dataset.train, self._config
-        rows = self._rows(step)
         images = train.images.index_select(0, rows)
         if config.crop or config.flip:
-            images = augment(images, config.crop, config.flip, stream(self._seed, "augment", step))
+            images = augment(images, config.crop, config.flip, *(stream(seed, "augment", step) for seed in seeds))
         return normalize(images, self._dataset), train.labels.index_select(0, rows)
 
     def _rows(self, step: int) -> Tensor:
+        if step < 1:
+            raise ValueError(f"step={step}: steps are counted from 1")
         epoch, batch = divmod(step - 1, self.steps_per_epoch)
         if epoch != self._epoch:
-            order = torch.randperm(len(self._dataset.train), generator=stream(self._seed, "order", epoch))
-            self._epoch, self._order = epoch, order.to(self._dataset.train.labels.device)
+            labels, generator = self._dataset.train.labels, stream(self._seed, "order", epoch)
+            order = torch.randperm(len(labels), generator=generator)
+            if self._config.clump > 1:
+                order = clumped(order, labels.cpu(), self._config.clump, generator)
+            self._epoch, self._order = epoch, order.to(labels.device)
         start = batch * self._config.batch_size
         return self._order[start : start + self._config.batch_size]
+
+
+def clumped(order: Tensor, labels: Tensor, size: int, generator: torch.Generator) -> Tensor:
+    """The positions of `order` [N] again, in clumps: `size` images of one label follow each other, then of any label.
+
+    Images that fill no clump of their label come last.
+    """
+    by_label = [order[labels[order] == label] for label in labels.unique()]
+    whole = torch.cat([rows[: len(rows) // size * size].view(-1, size) for rows in by_label])
+    rest = torch.cat([rows[len(rows) // size * size :] for rows in by_label])
+    return torch.cat([whole[torch.randperm(len(whole), generator=generator)].flatten(), rest])
 
 
 def evaluation_batches(split: Split, dataset: Dataset, size: int = 1000) -> Iterator[tuple[Tensor, Tensor]]:

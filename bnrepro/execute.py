@@ -86,56 +86,83 @@ def _locked(file, attempt: int) -> bool:
     return True
 
 
+class Attempt:
+    """One try at one run: what status.json and log.txt say of it, from its start to its end."""
+
+    def __init__(self, directory: Path):
+        before = records.read_json(directory / "status.json") or {}
+        self.directory, self.started, self.told = directory, time.monotonic(), time.monotonic()
+        self.spent = before.get("seconds", 0.0)
+        self.note = {"status": "running", "attempt": before.get("attempt", 0) + 1, "seconds": self.spent}
+        records.write_json(self.note, directory / "status.json")
+        self.log = open(directory / "log.txt", "a")  # noqa: SIM115 (lives as long as the attempt)
+        print(f"attempt {self.note['attempt']}, python {sys.version.split()[0]}", file=self.log, flush=True)
+
+    def pulse(self, step: int, steps: int) -> None:
+        """Say in status.json every few seconds how far the run is, for whoever watches."""
+        if time.monotonic() - self.told > PULSE:
+            self.told = time.monotonic()
+            records.write_json(self.note | {"step": step, "steps": steps}, self.directory / "status.json")
+
+    def fail(self, error: BaseException) -> str:
+        """End as interrupted or, with the traceback in log.txt, as failed."""
+        return self.end(_failure(error, self.log))
+
+    def end(self, found: dict) -> str:
+        """Write the last status, which `found` has, and return it."""
+        self.note |= found | {"seconds": round(self.spent + time.monotonic() - self.started, 3)}
+        print(json.dumps(self.note), file=self.log)
+        self.log.close()
+        records.write_json(self.note, self.directory / "status.json")
+        if self.note["status"] in records.RESULTS:
+            (self.directory / "checkpoint.pt").unlink(missing_ok=True)
+        return self.note["status"]
+
+    @property
+    def ended(self) -> bool:
+        return self.log.closed
+
+
 def _attempt(directory: Path, tick: Callable[[int, int], None] | None) -> str:
-    started = time.monotonic()
-    before = records.read_json(directory / "status.json") or {}
-    spent = before.get("seconds", 0.0)
-    note = {"status": "running", "attempt": before.get("attempt", 0) + 1, "seconds": spent}
-    records.write_json(note, directory / "status.json")
-    with open(directory / "log.txt", "a") as log:
-        print(f"attempt {note['attempt']}, python {sys.version.split()[0]}", file=log, flush=True)
-        try:
-            note |= _train(directory, _pulse(directory, note, tick), log)
-        except BaseException as error:
-            note |= _failure(error, log)
-        note["seconds"] = round(spent + time.monotonic() - started, 3)
-        print(json.dumps(note), file=log)
-    records.write_json(note, directory / "status.json")
-    if note["status"] in records.RESULTS:
-        (directory / "checkpoint.pt").unlink(missing_ok=True)
-    return note["status"]
+    attempt = Attempt(directory)
 
-
-def _pulse(directory: Path, note: dict, tick: Callable[[int, int], None] | None) -> Callable[[int, int], None]:
-    """Say in status.json every few seconds how far the run is, for whoever watches."""
-    last = time.monotonic()
-
-    def pulse(step: int, steps: int) -> None:
-        nonlocal last
+    def told(step: int, steps: int) -> None:
         if tick:
             tick(step, steps)
-        if time.monotonic() - last > PULSE:
-            last = time.monotonic()
-            records.write_json(note | {"step": step, "steps": steps}, directory / "status.json")
+        attempt.pulse(step, steps)
 
-    return pulse
+    try:
+        found = _train(directory, told, attempt.log)
+    except BaseException as error:
+        return attempt.fail(error)
+    return attempt.end(found)
 
 
 def _train(directory: Path, tick: Callable[[int, int], None], log: TextIO) -> dict:
     import torch
 
-    from bnrepro import train
+    from bnrepro import tasks
 
-    config = validate.build(json.loads((directory / "config.json").read_text()))
+    config = read(directory)
     torch.set_num_threads(config.threads)
-    run = train.Run(config, directory)
-    _write_manifest(run, directory)
-    settings = ", ".join(f"{name}={value}" for name, value in flat(as_dict(config)).items())
-    print(f"{settings}\n{run.model}\n{run.optimizer}", file=log, flush=True)
-    with _asked_to_stop() as stop:
-        outcome = run.train(stop, lambda step: tick(step, run.steps))
+    run = tasks.start(config, directory)
+    describe(run, log)
+    with asked_to_stop() as stop:
+        outcome = run(stop, lambda step: tick(step, run.steps))
     run.close()
     return vars(outcome)
+
+
+def read(directory: Path) -> Config:
+    """The frozen configuration of a run."""
+    return validate.build(json.loads((directory / "config.json").read_text()))
+
+
+def describe(run, log: TextIO, **more: object) -> None:
+    """Say in manifest.json, with `more` facts, and in the log what is run and on what."""
+    _write_manifest(run, more)
+    settings = ", ".join(f"{name}={value}" for name, value in flat(as_dict(run.config)).items())
+    print(f"{settings}\n{run.model}\n{run.optimizer}", file=log, flush=True)
 
 
 def _failure(error: BaseException, log: TextIO) -> dict:
@@ -148,7 +175,7 @@ def _failure(error: BaseException, log: TextIO) -> dict:
     return {"status": "failed", "reason": f"{type(error).__name__}: {error}".splitlines()[0]}
 
 
-def _write_manifest(run, directory: Path) -> None:
+def _write_manifest(run, more: dict) -> None:
     import torch
 
     from bnrepro.train import parameter_count
@@ -162,11 +189,11 @@ def _write_manifest(run, directory: Path) -> None:
         "valid_images": len(run.dataset.valid), "test_images": len(run.dataset.test),
         "parameters": parameter_count(run.model), "steps": run.steps, "steps_per_epoch": run.batches.steps_per_epoch,
     }  # fmt: skip
-    records.write_json(facts, directory / "manifest.json")
+    records.write_json(facts | more, run.directory / "manifest.json")
 
 
 @contextlib.contextmanager
-def _asked_to_stop() -> Iterator[Callable[[], bool]]:
+def asked_to_stop() -> Iterator[Callable[[], bool]]:
     """Ctrl-C and SIGTERM let the current step end and the checkpoint be written."""
     asked = []
     previous = {name: signal.signal(name, lambda *_: asked.append(True)) for name in (signal.SIGINT, signal.SIGTERM)}

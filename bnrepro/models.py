@@ -7,6 +7,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+import torch
 from torch import Tensor, nn
 from torch.nn.utils import skip_init
 
@@ -38,9 +39,19 @@ def build(config: schema.MLP | schema.VGG11, shape: tuple[int, int, int], classe
         if getattr(config, field) not in known:
             raise ValueError(f"{field}={getattr(config, field)}: must be one of {', '.join(known)}")
     model = MODELS[config.kind](config, shape, classes)
+    if config.alternate != "same":
+        _alternate(model, config)
     for layer in layers(model):
         _initialise(layer, config, seed)
+    scale_hidden(model, config.weight_scale)
     return model
+
+
+@torch.no_grad()
+def scale_hidden(model: nn.Module, factor: float) -> None:
+    """Multiply the weights of all layers but the output layer by `factor`."""
+    for layer in layers(model)[:-1]:
+        layer.linear.weight.mul_(factor)
 
 
 class MLP(nn.Module):
@@ -170,11 +181,11 @@ class ResNet(nn.Module):
                 stages.append(Residual(inner, channels, width, stride=2 if place and not block else 1))
                 channels = width
         self.blocks = nn.Sequential(*stages)
-        self.norm = norms.make(config, channels, dims=2) if config.normed == "last" else nn.Identity()
+        self.last_norm = norms.make(config, channels, dims=2) if config.normed == "last" else nn.Identity()
         self.output = skip_init(nn.Linear, channels, classes)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.output(self.norm(self.blocks(self.stem(x))).mean((2, 3)))
+        return self.output(self.last_norm(self.blocks(self.stem(x))).mean((2, 3)))
 
 
 def _convolution(config: schema.ResNet, channels: int, width: int, stride: int, active: bool = True) -> nn.Sequential:
@@ -188,18 +199,30 @@ def _convolution(config: schema.ResNet, channels: int, width: int, stride: int, 
 MODELS = {"mlp": MLP, "vgg11": VGG11, "resnet": ResNet}
 
 
+def _alternate(model: nn.Module, config: schema.Normed) -> None:
+    """Give the second, fourth, ... normalised layer the norm config.alternate in place of config.norm."""
+    other = replace(config, norm=config.alternate)
+    for layer in [layer for layer in layers(model) if layer.norm is not None][1::2]:
+        shape, block = layer.linear.weight.shape, model.get_submodule(layer.name.rpartition(".")[0])
+        block.norm = norms.make(other, shape[0], dims=len(shape) // 2)
+
+
 PARTS = ("activation", "norm")  # what a block of a model calls them
 
 
 @dataclass(frozen=True)
 class Layer:
-    """A layer with weights, and the modules of its block: None for the output layer, and where a block has none."""
+    """A layer with weights.
+
+    `activation` is the module whose output the layer sends on, None where its block has none, as for the output layer;
+    `norm` the module that normalises it (nn.Identity with norm=none), None where there is no place for one.
+    """
 
     depth: int  # 1 is nearest the input, the output layer comes last
     name: str  # of `linear` in the model
     linear: nn.Linear | nn.Conv2d
     activation: nn.Module | None
-    norm: nn.Module | None = None  # an Identity where the model has none
+    norm: nn.Module | None
 
 
 def layers(model: nn.Module) -> list[Layer]:
@@ -208,7 +231,8 @@ def layers(model: nn.Module) -> list[Layer]:
     for name, module in model.named_modules():
         if isinstance(module, nn.Linear | nn.Conv2d):
             block = model.get_submodule(name.rpartition(".")[0])
-            found.append(Layer(len(found) + 1, name, module, *(getattr(block, part, None) for part in PARTS)))
+            parts = (getattr(block, part, None) for part in ("activation", "norm"))
+            found.append(Layer(len(found) + 1, name, module, *parts))
     return found
 
 
@@ -222,7 +246,6 @@ def _initialise(layer: Layer, config: schema.Normed, seed: int) -> None:
     generator = stream(seed, "init", layer.name)
     weight, bias = layer.linear.weight, layer.linear.bias
     std = INITS[config.init](config, weight[0].numel(), weight.shape[0] * weight[0][0].numel())
-    std *= 1.0 if layer.name == "output" else config.gain
     if config.init.endswith("_uniform"):
         bound = math.sqrt(3) * std
         nn.init.uniform_(weight, -bound, bound, generator=generator)

@@ -8,6 +8,7 @@ ROOT = Path(__file__).resolve().parents[1]
 CONF = ROOT / "conf"
 EXPERIMENTS = ROOT / "experiments"
 RESULTS = ROOT / "results"
+DEVIATIONS = ROOT / "DEVIATIONS.md"
 
 
 def choices(group: str) -> list[str]:

@@ -18,7 +18,7 @@ from bnrepro import execute, records
 from bnrepro.config import Config, flat, key
 from bnrepro.validate import ConfigError, build, nearest
 
-RUN_FIELDS = ("experiment", "scale", "seed", "device", "threads")
+RUN_FIELDS = ("experiment", "scale", "seed", "device", "threads", "task")
 RUN_SECTIONS = ("data", "model", "optim", "schedule", "train", "probes")
 
 Compose = Callable[[list[str]], dict]  # Hydra overrides -> the composed configuration as plain values
@@ -39,7 +39,7 @@ class Plan:
     home: Path  # OUT/SCALE/EXPERIMENT
     jobs: list[Job]
     axes: list[str]  # the columns that runs.csv needs beyond the fixed ones
-    settings: dict  # of the sweep, not of a run: dry_run, launch, retry_failed
+    settings: dict  # of the sweep, not of a run: dry_run, launch, retry_failed, batched
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ def plan(overrides: list[Override], compose: Compose) -> Plan:
 
 def _settings(base: dict) -> dict:
     """The switches of the sweep; a wrong one is an error now and not in the middle."""
-    for name in ("dry_run", "launch", "retry_failed", "fail_fast"):
+    for name in ("dry_run", "launch", "retry_failed", "fail_fast", "batched"):
         if not isinstance(base[name], bool):
             raise ConfigError(name, base[name], "must be true or false")
     if not (base["jobs"] is None or (type(base["jobs"]) is int and base["jobs"] >= 1)):
@@ -81,7 +81,7 @@ def _settings(base: dict) -> dict:
         base["engine_minutes"] is None or (type(base["engine_minutes"]) in (int, float) and base["engine_minutes"] > 0)
     ):
         raise ConfigError("engine_minutes", base["engine_minutes"], "must be a number greater than 0, or null")
-    return {name: base[name] for name in ("dry_run", "launch", "retry_failed")}
+    return {name: base[name] for name in ("dry_run", "launch", "retry_failed", "batched")}
 
 
 def freeze(plan: Plan, command: str) -> None:

@@ -2,22 +2,21 @@
 
 Gradients are read from `weight.grad` between backward and the optimizer step, so they are the gradients of the mean
 loss over the batch, before any optimizer scaling. Activations are outputs of the nonlinearity in the training forward
-pass of the same batch. Layers are those of `models.layers`: weight matrices [out, in]; a convolution's kernel counts as
-the matrix [out, in*height*width].
+pass of the same batch. Layers are those of `models.layers`; bnrepro/layer_statistics.py says what each statistic is.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-import numpy as np
 import torch
 from torch import nn
 
+from bnrepro import layer_statistics
 from bnrepro.config import Probes
 from bnrepro.models import Layer
 
-QUANTILES = {1: 0.01, 5: 0.05, 15: 0.15, 50: 0.50, 85: 0.85, 95: 0.95, 99: 0.99}
+OF_THE_PASS = ("activations", "norm")  # what the forward pass shows, beside weights and their gradients
 
 Row = tuple[int, int, str, str, float | None]  # step, depth, layer, statistic, value
 
@@ -58,85 +57,47 @@ class Recorder:
 
     def __init__(self, layers: Sequence[Layer], statistics: Sequence[str], cadence: Cadence):
         self.layers, self.statistics, self.cadence = layers, statistics, cadence
-        self._seen: dict[int, torch.Tensor] = {}
+        self._seen: dict[int, dict[str, float]] = {}
         self._hooks: list[torch.utils.hooks.RemovableHandle] = []
+
+    def watches(self, step: int) -> bool:
+        """Whether this step's forward pass is looked at, by hooks on the modules of the model."""
+        return "activations" in self.statistics and step in self.cadence
 
     def before_forward(self, step: int) -> None:
         """Attach the activation hooks for one step; at all other steps the model runs without any."""
-        if "activations" in self.statistics and step in self.cadence:
+        if self.watches(step):
             for layer in self.layers:
                 if layer.activation is not None:
-                    self._hooks.append(layer.activation.register_forward_hook(self._keep(layer.depth)))
+                    self._hooks.append(layer.activation.register_forward_hook(self._keep(layer)))
 
     def after_backward(self, step: int) -> list[Row]:
         if step not in self.cadence:
             return []
         for hook in self._hooks:
             hook.remove()
-        rows = [row for layer in self.layers for row in self._measure(step, layer)]
+        rows = list(self._measure(step))
         self._hooks, self._seen = [], {}
         return rows
 
-    def _keep(self, depth: int):
+    def _keep(self, layer: Layer):
+        unit = layer_statistics.unit_dimension(layer.linear.weight)
+
         def hook(module: nn.Module, inputs: object, output: torch.Tensor) -> None:
-            self._seen[depth] = output.detach()
+            self._seen[layer.depth] = layer_statistics.activation_statistics(output, module, unit)
 
         return hook
 
-    def _measure(self, step: int, layer: Layer) -> Iterator[Row]:
-        for statistic in self.statistics:
-            if statistic == "activations":
-                found = activation_statistics(self._seen[layer.depth]) if layer.depth in self._seen else {}
-            else:
-                found = {statistic: weight_statistic(statistic, layer.linear.weight)}
-            for name, value in found.items():
-                yield step, layer.depth, layer.name, name, value
+    def _measure(self, step: int) -> Iterator[Row]:
+        wanted = [name for name in self.statistics if name not in OF_THE_PASS]
+        found = layer_statistics.measure([[layer.linear.weight] for layer in self.layers], wanted)
+        for layer, values in zip(self.layers, found, strict=True):
+            for name in self.statistics:
+                scalars = self._of_the_pass(name, layer) if name in OF_THE_PASS else {name: values[name]}
+                for statistic, value in scalars.items():
+                    yield step, layer.depth, layer.name, statistic, value
 
-
-@torch.no_grad()
-def weight_statistic(name: str, weight: nn.Parameter) -> float | None:
-    """One scalar of a weight or of its gradient; None where there is no gradient, nan or inf where it is not finite."""
-    tensor = weight if name == "weight_fro" else weight.grad
-    if tensor is None:
-        return None
-    matrix = tensor.flatten(1)
-    if name in ("grad_fro", "weight_fro"):
-        return torch.linalg.vector_norm(matrix, dtype=_wide(matrix)).item()
-    if name == "grad_abs_mean":
-        return matrix.abs().mean(dtype=_wide(matrix)).item()
-    if name == "grad_spectral":
-        return spectral_norm(matrix)
-    raise ValueError(f"unknown statistic {name!r}")
-
-
-def spectral_norm(matrix: torch.Tensor) -> float:
-    """Largest singular value of [out, in], as the root of the largest eigenvalue of the smaller Gram matrix.
-
-    The matrix is scaled to unit Frobenius norm first: the gradients of a deep sigmoid net reach 1e-7, whose squares
-    would lose digits.
-    """
-    scale = torch.linalg.vector_norm(matrix, dtype=_wide(matrix))
-    if not torch.isfinite(scale) or scale == 0:
-        return scale.item()
-    unit = matrix.to(_wide(matrix)) / scale
-    gram = unit @ unit.T if unit.shape[0] <= unit.shape[1] else unit.T @ unit
-    largest = torch.linalg.eigvalsh(gram.double())[
-        -1
-    ]  # in float32 it fails to converge on gradients of nearly dead nets
-    return (largest.clamp_min(0).sqrt() * scale).item()
-
-
-def activation_statistics(output: torch.Tensor) -> dict[str, float]:
-    """Scalars over all units, positions and images of one layer's output [N, ...]."""
-    values = output.float().flatten().cpu().numpy()
-    outside = np.mean((values < 0.1) | (values > 0.9))
-    found = {"act_mean": values.mean(dtype=np.float64), "act_std": values.std(dtype=np.float64)}
-    found |= {"act_min": values.min(), "act_max": values.max(), "act_outside": outside}
-    quantiles = np.quantile(values, list(QUANTILES.values()))
-    found |= {f"act_q{percent:02d}": value for percent, value in zip(QUANTILES, quantiles, strict=True)}
-    return {name: float(value) for name, value in found.items()}
-
-
-def _wide(tensor: torch.Tensor) -> torch.dtype:
-    """Half-precision tensors are measured in float32, float64 ones in float64."""
-    return torch.promote_types(tensor.dtype, torch.float32)
+    def _of_the_pass(self, name: str, layer: Layer) -> dict[str, float]:
+        if name == "activations":
+            return self._seen.get(layer.depth, {})
+        return {f"norm_{what}": float(value) for what, value in getattr(layer.norm, "report", {}).items()}

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from bnrepro import paths, records, report
+from bnrepro import claims, paths, records, report
 
-FILES = ("runs.csv", "metrics.csv", "layers.csv", "figure.csv", "claims.csv", "figure.svg", "figure.png")
+if TYPE_CHECKING:
+    import pandas as pd
+
+TABLES = ("runs.csv", "metrics.csv", "layers.csv", "protocol.json")  # all that drawing and the page need
+DRAWN = ("figure.csv", "claims.csv", "figure.svg", "figure.png")
+FILES = TABLES + DRAWN
 BEGIN, END = "<!-- gallery: written by bnrepro publish -->", "<!-- end of gallery -->"
 LIMIT = 2_000_000  # bytes of one file
 
@@ -24,28 +31,70 @@ def publish(name: str, home: Path) -> None:
     if len(unclean):
         raise records.RecordError(f"{home}: {len(unclean)} runs ran on uncommitted code, e.g. {unclean['run'].iloc[0]}")
     for file in FILES:
+        if not (home / file).exists():
+            raise records.RecordError(f"{home / file}: not there; make it: bnrepro draw {name}")
         if (size := (home / file).stat().st_size) > LIMIT:
             raise records.RecordError(
                 f"{home / file}: {size} bytes; record fewer steps (probes.steps), the limit is {LIMIT}"
             )
-    target = paths.RESULTS / name
+    copy(home, paths.RESULTS / name, FILES)
+
+
+def copy(home: Path, target: Path, files: tuple[str, ...]) -> None:
+    """Raises RecordError naming the file that is not there."""
     target.mkdir(parents=True, exist_ok=True)
-    for file in FILES:
-        shutil.copyfile(home / file, target / file)
+    for file in files:
+        try:
+            shutil.copyfile(home / file, target / file)
+        except FileNotFoundError:
+            raise records.RecordError(f"{home / file}: not there") from None
 
 
 def write_gallery() -> None:
-    """Rewrite the README between its two marks: picture and verdicts of everything in results/."""
-    readme = paths.ROOT / "README.md"
-    before, _, rest = readme.read_text().partition(BEGIN)
-    _, _, after = rest.partition(END)
-    parts = []
-    for name in paths.experiments():
-        if (paths.RESULTS / name / "claims.csv").exists():
-            facts, judged = report.about(name), records.read(paths.RESULTS / name / "claims.csv", "claims")
-            scale = records.read(paths.RESULTS / name / "runs.csv", "runs")["scale"].iloc[0]
-            parts.append(
-                f"### {facts['title']}\n\n{facts['shows'].strip()} Source: {facts['source']}. Scale: {scale}.\n"
-            )
-            parts.append(f"![{facts['title']}](results/{name}/figure.png)\n\n{report.markdown(judged)}")
-    records.write_text("\n".join([before + BEGIN + "\n", *parts, END]) + after, readme)
+    """Rewrite the README between its two marks."""
+    before, _, rest = _readme().read_text().partition(BEGIN)
+    after = rest.partition(END)[2]
+    records.write_text(before + gallery() + after, _readme())
+
+
+def gallery_is_current() -> bool:
+    return gallery() in _readme().read_text()
+
+
+def gallery() -> str:
+    """Of everything in results/: a table of the verdicts, then picture and claims of each."""
+    names = [name for name in paths.experiments() if (paths.RESULTS / name / "claims.csv").exists()]
+    judged = {name: records.read(paths.RESULTS / name / "claims.csv", "claims") for name in names}
+    facts = {name: report.about(name) for name in names}
+    scales = {name: records.read(paths.RESULTS / name / "runs.csv", "runs")["scale"].iloc[0] for name in names}
+    rows = []
+    for name in names:
+        counts = judged[name]["verdict"].value_counts()
+        link = f"[{facts[name]['title']}](#{_anchor(facts[name]['title'])})"
+        rows.append([link, scales[name], *(counts.get(verdict, 0) for verdict in claims.VERDICTS)])
+    parts = [BEGIN + "\n", _table(["experiment", "scale", *claims.VERDICTS], rows)]
+    for name in names:
+        about, picture = facts[name], f"![{facts[name]['title']}](results/{name}/figure.png)"
+        parts.append(f"### {about['title']}\n\n{about['shows']} Source: {about['source']}. Scale: {scales[name]}.\n")
+        parts.append(f"{picture}\n\n{_claims(judged[name])}")
+    return "\n".join([*parts, END])
+
+
+def _claims(judged: pd.DataFrame) -> str:
+    rows = [(row.statement, row.paper, claims.number(row), row.n, f"**{row.verdict}**") for row in judged.itertuples()]
+    return _table(["claim", "paper", "ours [95% interval]", "n", "verdict"], rows)
+
+
+def _table(columns: list[str], rows: list) -> str:
+    """In Markdown."""
+    lines = [columns, ["---"] * len(columns), *rows]
+    return "\n".join("| " + " | ".join(str(cell).replace("|", "\\|") for cell in line) + " |" for line in lines) + "\n"
+
+
+def _anchor(title: str) -> str:
+    """What a heading is linked by on the usual hosts: lower case, words joined by hyphens, no punctuation."""
+    return re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-")
+
+
+def _readme() -> Path:
+    return paths.ROOT / "README.md"

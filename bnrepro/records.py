@@ -96,15 +96,25 @@ def varied(runs: pd.DataFrame) -> list[str]:
 
 def read(path: Path, table: str) -> pd.DataFrame:
     """One table, checked line by line, so that a file cut in mid-row is reported rather than read as missing values."""
-    import pandas as pd
-
-    check(path, table)
-    frame = pd.read_csv(
-        path, keep_default_na=False, na_values={name: [""] for name in ("value", "x", "y", "low", "high")}
-    )
+    frame = _cells(path, table)
     if "value" in frame:
         frame["value"] = frame["value"].astype(float)
     return frame
+
+
+def read_layers(path: Path) -> pd.DataFrame:
+    """layers.csv with one more column: `missing` is true for an empty cell (no gradient), false for one that is nan."""
+    frame = _cells(path, "layers")
+    return frame.assign(missing=frame["value"].isna(), value=frame["value"].astype(float))
+
+
+def _cells(path: Path, table: str) -> pd.DataFrame:
+    import pandas as pd
+
+    check(path, table)
+    return pd.read_csv(
+        path, keep_default_na=False, na_values={name: [""] for name in ("value", "x", "y", "low", "high")}
+    )
 
 
 def write_frame(frame: pd.DataFrame, path: Path, table: str) -> None:
@@ -113,7 +123,8 @@ def write_frame(frame: pd.DataFrame, path: Path, table: str) -> None:
     extra = [column for column in frame.columns if column not in fixed]
     if extra and table != "runs":
         raise RecordError(f"{path}: unknown columns {', '.join(map(str, extra))}")
-    write_text(frame[fixed + extra].to_csv(index=False, lineterminator="\n"), path)
+    digits = "%.10g" if table in ("figure", "claims") else None  # processors differ in the last digits of exp and log
+    write_text(frame[fixed + extra].to_csv(index=False, lineterminator="\n", float_format=digits), path)
 
 
 def write_text(text: str, path: Path) -> None:

@@ -1,17 +1,18 @@
-"""From saved tables to figures, verdicts and a page: no torch, no data, no network.
+"""From saved tables to figures and verdicts: no torch, no data, no network.
 
 `collect` turns the run directories of one experiment into its tables, `draw` turns tables into figure.csv, claims.csv
-and the pictures, `write` puts what is drawn on one page.
+and the pictures. What is drawn is put on one page by bnrepro/page.py.
 """
 
 from __future__ import annotations
 
 import importlib.util
+from collections import Counter
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
 
-from bnrepro import paths, records
+from bnrepro import paths, protocol, records
 from bnrepro.config import flat
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ def about(name: str) -> dict:
 
 
 def collect(home: Path) -> int:
-    """Write runs.csv, metrics.csv and layers.csv from the runs of the last plan; returns the number of results.
+    """Write the tables and protocol.json from the runs of the last plan; returns the number of results.
 
     Runs without a result are listed in runs.csv with their status, but their half-written tables are left out.
     """
@@ -44,12 +45,16 @@ def collect(home: Path) -> int:
 
     plan = records.read_json(home / "plan.json")
     directories = [home / "runs" / name for name in plan["runs"]]
-    runs = pd.DataFrame([_run_row(directory, plan["axes"]) for directory in directories])
+    configs = [_config(directory) for directory in directories]
+    manifests = [records.read_json(directory / "manifest.json") or {} for directory in directories]
+    rows = zip(directories, configs, manifests, strict=True)
+    runs = pd.DataFrame([_run_row(*row, plan["axes"]) for row in rows])
     whole = ["last_step", "train_images", "parameters"]
     runs[whole] = runs[whole].astype("Int64")  # whole numbers stay whole where a run has none yet
     done = [path for path, status in zip(directories, runs["status"], strict=True) if status in records.RESULTS]
     for table in ("metrics", "layers"):
         records.write_text(_joined(done, table), home / f"{table}.csv")
+    records.write_json(protocol.of(plan["command"], configs, manifests), home / "protocol.json")
     records.write_frame(runs, home / "runs.csv", "runs")
     return len(done)
 
@@ -72,85 +77,69 @@ def draw(name: str, directory: Path) -> pd.DataFrame:
     with plt.rc_context(style.RC):
         figure = plt.figure(figsize=(style.WIDTH, 3.2))
         module.draw(data, figure)
-        figure.suptitle(f"{about(name)['title']}\n{_setting(tables)}", fontsize=8)
+        figure.suptitle(f"{about(name)['title']}\n{setting(tables.runs)}", fontsize=8)
         _settle(figure)
+    with plt.rc_context(style.RC | {"figure.constrained_layout.use": False}):
         figure.savefig(directory / "figure.svg", metadata={"Date": None})
         figure.savefig(directory / "figure.png", metadata={"Software": None})
-        plt.close(figure)
+    plt.close(figure)
     return judged
+
+
+def notes(name: str, directory: Path) -> list[str]:
+    """What the experiment has to say beside its claims: the sentences of its optional function `notes`."""
+    module = experiment(name)
+    return module.notes(records.load(directory)) if hasattr(module, "notes") else []
 
 
 def show(name: str, judged: pd.DataFrame) -> str:
     """The claims of one experiment, for the terminal."""
+    from bnrepro import claims
+
     lines = [f"{name}"]
     for row in judged.itertuples():
         lines.append(f"  {row.verdict:15} {row.claim}: {row.statement}")
-        lines.append(f"  {'':15} paper {row.paper}; ours {_number(row)}, n={row.n}")
+        lines.append(f"  {'':15} paper {row.paper}; ours {claims.number(row)}, n={row.n}")
     return "\n".join(lines)
-
-
-def write(names: list[str], homes: list[Path], page: Path) -> None:
-    """One Markdown page: of each experiment the picture, the claims and where the tables are."""
-    parts = ["# bnrepro: figures and verdicts\n"]
-    for name, home in zip(names, homes, strict=True):
-        judged = records.read(home / "claims.csv", "claims")
-        facts, picture = about(name), (home / "figure.png").relative_to(page.parent)
-        parts.append(f"## {name}: {facts['title']}\n\n{facts['source']}. {facts['shows']}\n\n![{name}]({picture})\n")
-        parts.append(markdown(judged))
-    records.write_text("\n".join(parts), page)
-
-
-def markdown(judged: pd.DataFrame) -> str:
-    """The claims as a Markdown table."""
-    lines = ["| claim | paper | ours [95% interval] | n | rule | verdict |", "| --- | --- | --- | --- | --- | --- |"]
-    for row in judged.itertuples():
-        cells = (f"{row.statement} ({row.source})", row.paper, _number(row), row.n, row.rule, f"**{row.verdict}**")
-        lines.append("| " + " | ".join(str(cell).replace("|", "\\|") for cell in cells) + " |")
-    return "\n".join(lines) + "\n"
 
 
 def _settle(figure: Figure) -> None:
     """Lay out once and round: the solver's last digits change from process to process, and the SVG hashes them."""
-    figure.draw_without_rendering()
-    figure.set_layout_engine("none")
+    figure.get_layout_engine().execute(figure)
+    figure.set_layout_engine(None)  # and not again for each of the two files
     for axis in figure.axes:
         axis.set_position([round(part, 6) for part in axis.get_position().bounds])
 
 
-def _number(row) -> str:
-    if row.n == 0:
-        return "none"
-    return f"{row.ours:.4g}" + (f" [{row.low:.4g}, {row.high:.4g}]" if row.low == row.low else "")
-
-
-def _setting(tables: records.Tables) -> str:
-    """What the reader of a figure must know: scale, data, and runs that have no result."""
-    runs = tables.runs[tables.runs["status"].isin(records.RESULTS)]
-    parts = [tables.scale]
+def setting(every: pd.DataFrame) -> str:
+    """What the reader of a figure must know of runs.csv: scale, data, runs that diverged, stalled or have no result."""
+    runs, scale = every[every["status"].isin(records.RESULTS)], every["scale"].iloc[0]
+    parts = [scale]
     for name, group in runs[runs["status"] != "diverged"].groupby("data"):
-        images, epochs = group["train_images"].astype(float).astype(int), group["epochs"].astype(float)
-        length = f"{_range(epochs)} epochs" if epochs.max() > 1 else f"{_range(group['last_step'].astype(int))} steps"
-        parts.append(f"{name}: {_range(images)} images, {length}")
-    if missing := len(tables.runs) - len(runs):
-        parts.append(f"{missing} of {len(tables.runs)} runs missing")
-    return "; ".join([*parts, *_notes(tables)])
-
-
-def _notes(tables: records.Tables) -> list[str]:
-    scale = about(tables.runs["experiment"].iloc[0])["scales"].get(tables.scale) or {}
-    return [scale["note"]] if "note" in scale else []
+        images, epochs = group["train_images"].astype(float), group["epochs"].astype(float)
+        steps = group["last_step"].astype(int)
+        length = f"{_range(epochs)} epochs" if epochs.max() > 1 else f"{_range(steps)} steps"
+        parts.append(f"{name}: {_range(images)} images, {'1 step' if length == '1 steps' else length}")
+    counts = Counter(every["status"].where(every["status"].isin(records.RESULTS), "missing"))
+    if lost := [f"{counts[word]} {word}" for word in (*records.RESULTS[1:], "missing") if counts[word]]:
+        parts.append(f"of {len(every)} runs {', '.join(lost)}")
+    note = (about(every["experiment"].iloc[0])["scales"].get(scale) or {}).get("note")
+    return "; ".join([*parts, *([note] if note else [])])
 
 
 def _range(values: pd.Series) -> str:
-    low, high = values.min(), values.max()
-    return f"{low:,.4g}" if low == high and low < 1000 else f"{low:,}" if low == high else f"{low:,} to {high:,}"
+    ends = values.min(), values.max()
+    low, high = (f"{value:,.0f}" if value == round(value) else f"{value:,.4g}" for value in ends)
+    return low if low == high else f"{low} to {high}"
 
 
-def _run_row(directory: Path, axes: list[str]) -> dict:
-    config = records.read_json(directory / "config.json")
-    if config is None:
+def _config(directory: Path) -> dict:
+    if (config := records.read_json(directory / "config.json")) is None:
         raise records.RecordError(f"{directory / 'config.json'}: not there; the same `bnrepro run` makes it again")
-    manifest = records.read_json(directory / "manifest.json") or {}
+    return config
+
+
+def _run_row(directory: Path, config: dict, manifest: dict, axes: list[str]) -> dict:
     status = records.read_json(directory / "status.json") or {"status": "pending"}
     settings, step = flat(config), status.get("step", 0)
     row = {"run": directory.name, "experiment": directory.parents[1].name, "scale": config["scale"]}

@@ -46,19 +46,24 @@ def geometric_mean(values: Sequence[float]) -> Estimate:
 
 
 def median(values: Sequence[float]) -> Estimate:
-    return bootstrap(_finite(values), lambda x: float(np.median(x)))
+    return bootstrap(_finite(values), lambda x: np.median(x, axis=-1))
 
 
-def bootstrap(units: Sequence, statistic: Callable[[np.ndarray], float], samples: int = 2000) -> Estimate:
-    """Any statistic of an array whose first axis is the seeds, with the percentile interval over resampled seeds."""
+def bootstrap(units: Sequence, statistic: Callable[[np.ndarray], np.ndarray], samples: int = 2000) -> Estimate:
+    """Any statistic over seeds, the first axis of `units`, with the percentile interval over resampled seeds.
+
+    `statistic` maps an array of shape (..., seeds, *unit) to one of shape (...), so that all samples are one call.
+    Raises ValueError where it does not.
+    """
     x = np.asarray(units, dtype=float)
-    if (n := len(x)) == 0:
-        return Estimate(np.nan, np.nan, np.nan, 0)
-    if n == 1:
-        return Estimate(statistic(x), np.nan, np.nan, 1)
-    picks = np.random.default_rng(0).integers(n, size=(samples, n))
-    low, high = np.quantile([statistic(x[pick]) for pick in picks], [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return Estimate(statistic(x), float(low), float(high), n)
+    n = len(x)
+    if n < 2:
+        return Estimate(float(statistic(x)) if n else np.nan, np.nan, np.nan, n)
+    found = np.asarray(statistic(x[np.random.default_rng(0).integers(n, size=(samples, n))]))
+    if found.shape != (samples,):
+        raise ValueError(f"the statistic of {samples} samples has shape {found.shape}; reduce the last axes only")
+    low, high = np.quantile(found, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return Estimate(float(statistic(x)), float(low), float(high), n)
 
 
 def paired(first: dict[object, float], second: dict[object, float]) -> Estimate:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import zlib
+from collections import Counter
+from collections.abc import Iterable
 
 # Okabe & Ito (2008): distinguishable with all common forms of colour blindness.
 ORANGE, SKY, GREEN, BLUE, VERMILLION, PURPLE, BLACK = (
@@ -16,6 +18,12 @@ ARMS = {
     "none": {"color": VERMILLION, "marker": "o", "label": "no norm"},
     "batch": {"color": BLUE, "marker": "s", "label": "BN"},
     "batch_manual": {"color": SKY, "marker": "D", "label": "BN, from the equations"},
+    "group": {"color": GREEN, "marker": "p", "label": "GN"},
+    "layer": {"color": ORANGE, "marker": "h", "label": "LN"},
+    "l1": {"color": PURPLE, "marker": "<", "label": "L1 norm"},
+    "l2": {"color": GREY, "marker": ">", "label": "L2 norm"},
+    "linf": {"color": OLIVE, "marker": "d", "label": "L∞ norm"},
+    "renorm": {"color": PURPLE, "marker": "*", "label": "Batch Renorm"},
     "BN before": {"color": BLUE, "marker": "s", "label": "BN before"},
     "BN after": {"color": ORANGE, "marker": "v", "label": "BN after"},
     "BN last": {"color": GREEN, "marker": "^", "label": "BN, last block only"},
@@ -38,6 +46,7 @@ OTHERS = ((GREEN, "^"), (ORANGE, "v"), (PURPLE, "P"), (SKY, "D"), (GREY, "*"))
 STATUS_MARKS = {"diverged": "X", "stalled": "1"}
 
 WIDTH = 7.0  # inches: the text width of a page
+NOTE = {"fontsize": 6.5}  # the line under a figure that says what its lines, bands and marks are
 RC = {
     "font.size": 8, "axes.titlesize": 8.5, "axes.labelsize": 8, "legend.fontsize": 7, "xtick.labelsize": 7,
     "ytick.labelsize": 7, "lines.linewidth": 1.2, "lines.markersize": 3.5, "axes.spines.top": False,
@@ -63,3 +72,9 @@ def label(series: str, n: int | None = None, **lost: int) -> str:
     counts = [f"n={n}"] if n is not None else []
     counts += [f"{count} {status}" for status, count in lost.items() if count]
     return f"{text} ({', '.join(counts)})" if counts else text
+
+
+def lost(series: str, statuses: Iterable[str]) -> str:
+    """The name of a series in figure.csv with the counts of its runs that were lost: "batch, 1 diverged, 2 stalled"."""
+    counts = Counter(statuses)
+    return ", ".join([series, *(f"{counts[status]} {status}" for status in STATUS_MARKS if counts[status])])

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from bnrepro import execute, plan, records
+from bnrepro import execute, groups, plan, records
 from bnrepro.config import Config
 from bnrepro.validate import ConfigError
 
@@ -21,6 +21,9 @@ def run(planned: plan.Plan, command: str, launch: Callable[[list[plan.Job]], Non
     `here`: the runs use this machine, so its devices are checked. Raises ConfigError before the first step for a
     dataset, a device or a directory that cannot be used.
     """
+    if planned.settings["batched"]:
+        for job in planned.jobs:
+            groups.check(job.config)
     if planned.settings["dry_run"]:
         for job in planned.jobs:
             print(f"{_state(job):12} {job.directory}")
@@ -67,6 +70,14 @@ def work(directory: Path) -> None:
     execute.execute(directory)
 
 
+def work_together(directories: list[Path]) -> None:
+    """The same for runs that train as one batched program."""
+    from bnrepro import batched
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    batched.execute_together(directories)
+
+
 @contextlib.contextmanager
 def reporter(directories: list[Path]) -> Iterator[Callable[[Path], str]]:
     """A progress bar in a terminal, a line for each finished run otherwise."""
@@ -89,7 +100,8 @@ def reporter(directories: list[Path]) -> Iterator[Callable[[Path], str]]:
 
         def watch(directories: list[Path]) -> None:
             notes = [records.read_json(directory / "status.json") or {} for directory in directories]
-            bar.set_postfix_str(", ".join(f"step {note['step']}/{note['steps']}" for note in notes if "steps" in note))
+            steps = dict.fromkeys(f"step {note['step']}/{note['steps']}" for note in notes if "steps" in note)
+            bar.set_postfix_str(", ".join(steps))
 
         report.done, report.watch = 0, watch
         yield report

@@ -89,55 +89,70 @@ class Run:
         Raises Interrupted after saving a checkpoint when `stop` answers true.
         """
         torch.manual_seed(stream(self.config.seed, "dropout").initial_seed())
-        self._open()
+        self.open()
         saved = time.monotonic()
         for step in range(self.progress.step + 1, self.steps + 1):
-            images, labels = self.batches(step)
-            optim.set_rate(self.optimizer, self._rate(step))
-            self.recorder.before_forward(step)
-            with self._precision():
-                logits = self.model(images)
-                loss = losses.loss(logits, labels)
-            self.optimizer.zero_grad()
-            loss.backward()
-            if outcome := self._after_backward(step, loss.item(), logits, labels):
+            if outcome := self.step(step):
                 return outcome
-            with self._looking(step, images, labels):
-                self.optimizer.step()
-            if step % self.eval_every == 0 or step == self.steps:
-                self._evaluate(step)
-            self.progress.step = step
             tick(step)
             stopping = stop() and step < self.steps
             if stopping or time.monotonic() - saved > self.config.train.checkpoint_seconds:
-                self._save()
+                self.save()
                 saved = time.monotonic()
             if stopping:
                 raise Interrupted(step, self.steps)
-        return self._outcome()
+        return self.outcome()
+
+    def step(self, step: int) -> Outcome | None:
+        """One optimizer step, and the evaluation if one is due; an outcome if the run has diverged."""
+        images, labels = self.batches(step)
+        optim.set_rate(self.optimizer, self.rate(step))
+        self.recorder.before_forward(step)
+        with self._precision():
+            logits = self.model(images)
+            loss = losses.loss(logits, labels)
+        self.optimizer.zero_grad()
+        loss.backward()
+        if outcome := self.after_backward(step, loss.item(), losses.correct(logits, labels), len(labels)):
+            return outcome
+        with self._looking(step, images, labels):
+            self.optimizer.step()
+        self.after_update(step)
+        return None
+
+    __call__ = train
 
     def close(self) -> None:
         self.metrics.close()
         self.layers.close()
 
-    def _after_backward(self, step: int, loss: float, logits: torch.Tensor, labels: torch.Tensor) -> Outcome | None:
-        """Record this step's batch and layers; an outcome if the loss says that the run has diverged."""
+    def after_backward(self, step: int, loss: float, correct: int | None, count: int) -> Outcome | None:
+        """Record this step's batch and layers; an outcome if the loss says that the run has diverged.
+
+        `loss` is that of the `count` images of the batch, `correct` how many were classified correctly, None for real
+        targets.
+        """
         now = self.progress
-        correct = losses.correct(logits, labels)
         self.layers.write(self.recorder.after_backward(step))
         finite = abs(loss) < float("inf")
         now.first_loss = loss if now.first_loss is None else now.first_loss
         diverged = not finite or loss > self.config.train.diverged_above * now.first_loss
         if step in self.cadence or diverged:
-            self._write(step, "batch", loss=loss, accuracy=None if correct is None else correct / len(labels))
+            self._write(step, "batch", loss=loss, accuracy=None if correct is None else correct / count)
         if diverged:
             reason = f"loss {loss:g}" if not finite else f"loss {loss:g} above the bound on {now.first_loss:g}"
             return Outcome("diverged", step, reason, now.last_loss)
         now.last_loss = loss
-        now.loss_sum += loss * len(labels)
+        now.loss_sum += loss * count
         now.correct += correct or 0
-        now.seen += len(labels)
+        now.seen += count
         return None
+
+    def after_update(self, step: int) -> None:
+        """Evaluate the updated model if that is due, and count the step."""
+        if step % self.eval_every == 0 or step == self.steps:
+            self._evaluate(step)
+        self.progress.step = step
 
     @contextmanager
     def _looking(self, step: int, images: torch.Tensor, labels: torch.Tensor) -> Iterator[None]:
@@ -200,17 +215,18 @@ class Run:
         found = ((name, value) for name, value in values.items() if value is not None)
         self.metrics.write((step, round(epoch, 4), split, name, value) for name, value in found)
 
-    def _rate(self, step: int) -> float:
+    def rate(self, step: int) -> float:
         return optim.rate(self.config.optim.lr, self.config.schedule, step, self.steps, self.batches.steps_per_epoch)
 
-    def _outcome(self) -> Outcome:
+    def outcome(self) -> Outcome:
+        """What became of a run whose last step is done."""
         bound = self.config.train.stalled_below
         if bound is not None and self.progress.best_accuracy < bound / self.dataset.classes:
             reason = f"training accuracy never above {self.progress.best_accuracy:.3f}"
             return Outcome("stalled", self.steps, reason, self.progress.last_loss)
         return Outcome("completed", self.steps, "", self.progress.last_loss)
 
-    def _open(self) -> None:
+    def open(self) -> None:
         """Open the tables, cut back to the checkpoint where there is one, so that no row is missing or doubled."""
         checkpoint = self.directory / "checkpoint.pt"
         if checkpoint.exists():
@@ -225,7 +241,7 @@ class Run:
         self.metrics = Table(self.directory / "metrics.csv", "metrics", name, sizes.get("metrics", 0))
         self.layers = Table(self.directory / "layers.csv", "layers", name, sizes.get("layers", 0))
 
-    def _save(self) -> None:
+    def save(self) -> None:
         """Write the checkpoint beside its place and rename it: a kill in between leaves the older one."""
         self.progress.sizes = {"metrics": self.metrics.size(), "layers": self.layers.size()}
         state = {
@@ -237,8 +253,15 @@ class Run:
         if self.device.type == "cuda":
             state["dropout_cuda"] = torch.cuda.get_rng_state(self.device)
         beside = self.directory / "checkpoint.pt.tmp"
-        torch.save(state, beside)
+        torch.save(_copied(state), beside)
         os.replace(beside, self.directory / "checkpoint.pt")
+
+
+def _copied(state: object) -> object:
+    """The same with tensors of their own memory: of a view, torch.save would write all that it is a view of."""
+    if isinstance(state, dict):
+        return {name: _copied(value) for name, value in state.items()}
+    return state.clone() if isinstance(state, torch.Tensor) else state
 
 
 def parameter_count(model: nn.Module) -> int:

@@ -8,7 +8,7 @@ import math
 import types
 import typing
 
-from bnrepro.config import KINDS, PLAIN, Config
+from bnrepro.config import KINDS, PLAIN, WITHOUT_BATCH, Config, Normed
 
 
 class ConfigError(ValueError):
@@ -132,17 +132,19 @@ def _check_together(config: Config) -> None:
     if (config.train.epochs is None) == (config.train.steps is None):
         shown = f"{config.train.epochs}, train.steps={config.train.steps}"
         raise ConfigError("train.epochs", shown, "give exactly one of the two (the other null)")
-    if config.model.norm != "none" and config.data.batch_size < 2:
+    if config.model.norm not in WITHOUT_BATCH and config.data.batch_size < 2:
         raise ConfigError(
             "data.batch_size", config.data.batch_size,
             f"must be at least 2 with model.norm={config.model.norm}: a single image has no batch variance",
         )  # fmt: skip
-    if config.model.norm == "batch" and config.model.eps == 0:
+    _check_groups(config.model)
+    if {config.model.norm, config.model.alternate} & {"batch", "renorm"} and config.model.eps == 0:
         raise ConfigError(
-            "model.eps", 0, "must be above 0 with model.norm=batch, torch refuses it; batch_manual takes 0"
+            "model.eps", 0, "must be above 0 with model.norm=batch or renorm, torch refuses it; batch_manual takes 0"
         )
     if config.model.kind == "resnet" and (config.model.depth - 2) % 6:
         raise ConfigError("model.depth", config.model.depth, "must be 6n + 2 for model.kind=resnet, e.g. 20 or 110")
+    _check_ghost(config)
     if config.model.kind == "vgg11" and config.data.kind == "synthetic" and min(config.data.shape[1:]) < 32:
         raise ConfigError("data.shape", config.data.shape, "must be at least 32x32 for model.kind=vgg11")
     if (
@@ -161,6 +163,27 @@ def _check_together(config: Config) -> None:
         raise ConfigError("optim.nesterov", True, "needs optim.momentum above 0")
     if not (config.device in ("auto", "cpu", "cuda") or config.device.removeprefix("cuda:").isdigit()):
         raise ConfigError("device", config.device, one_of(config.device, ("auto", "cpu", "cuda", "cuda:0")))
+
+
+def _check_ghost(config: Config) -> None:
+    size, norm = config.model.ghost, config.model.norm
+    if config.model.alternate != "same" and norm == "none":
+        raise ConfigError("model.alternate", config.model.alternate, "needs model.norm to alternate with, not none")
+    if size is None:
+        return
+    if norm not in ("batch", "renorm"):
+        raise ConfigError("model.ghost", size, f"only with model.norm=batch or renorm, here {norm}")
+    if config.data.batch_size % size or config.data.last_batch == "keep":
+        expected = f"must divide data.batch_size={config.data.batch_size}, with data.last_batch=drop"
+        raise ConfigError("model.ghost", size, expected)
+
+
+def _check_groups(model: Normed) -> None:
+    widths = {"vgg11": (64, 128, 256, 512), "resnet": (16, 32, 64)}.get(model.kind)
+    channels = [max(1, round(n * model.width)) for n in widths] if widths else [model.width]
+    if "group" in (model.norm, model.alternate) and any(count % model.groups for count in channels):
+        expected = f"must divide the channels of every layer ({', '.join(map(str, channels))})"
+        raise ConfigError("model.groups", model.groups, expected)
 
 
 def _check_linear_map(config: Config) -> None:

@@ -2,7 +2,8 @@
 
 The figure of the source is lost; it showed the largest and smallest activation. Over a batch those always leave
 [0.1, 0.9], so quantiles and the fraction outside are drawn as well. Activations are those of the last recorded
-training batch, each condition at its own best rate (validation accuracy).
+training batch, each condition at its own best rate (validation accuracy). A run that diverged has no such batch: it is
+left out of the activations, which n shows, and counts as accuracy 0.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ CONDITIONS = {
     ("beta", 2.0): "gamma=2",
     ("none", 2.0): "gamma=2 no beta",
 }
+KINDS = ("activations", "outside [0.1, 0.9]", "accuracy")
 QUANTILES = ("act_min", "act_q01", "act_q05", "act_q50", "act_q95", "act_q99", "act_max")
 
 
@@ -36,8 +38,9 @@ def data(tables):
             rows.append((panel, series, _place(condition), spread.value, spread.low, spread.high, spread.n))
     for (activation, condition), group in _accuracy(tables, chosen).groupby(["activation", "condition"], sort=False):
         spread = stats.mean(group["value"])
+        series = style.lost(condition, group["status"])
         rows.append(
-            (f"{activation}: accuracy", condition, _place(condition), spread.value, spread.low, spread.high, spread.n)
+            (f"{activation}: accuracy", series, _place(condition), spread.value, spread.low, spread.high, spread.n)
         )
     return pd.DataFrame(rows, columns=["panel", "series", "x", "y", "low", "high", "n"])
 
@@ -45,25 +48,27 @@ def data(tables):
 def draw(data, fig):
     fig.set_size_inches(style.WIDTH, 4.6)
     axes = fig.subplots(2, 3, sharex=True)
+    for column in axes.T[1:]:
+        column[0].sharey(column[1])
     for row, activation in zip(axes, ("sigmoid", "relu"), strict=True):
-        for axis, what in zip(row, ("activations", "outside [0.1, 0.9]", "accuracy"), strict=True):
-            points = data[data["panel"] == f"{activation}: {what}"]
-            if what == "activations":
-                _fan(axis, points)
-            else:
-                for series, point in points.groupby("series", sort=False):
-                    bars = [point.y - point.low, point.high - point.y]
-                    axis.errorbar(point.x, point.y, yerr=bars, **style.arm(series), capsize=2)
-            axis.set_title(f"{activation}, n={int(points.n.min())}" if what == "activations" else what)
+        panels = [data[data["panel"] == f"{activation}: {what}"] for what in KINDS]
+        _fan(row[0], panels[0])
+        for axis, points in zip(row[1:], panels[1:], strict=True):
+            _bars(axis, points)
+        for axis, what, points in zip(row, KINDS, panels, strict=True):
+            n = None if what == KINDS[1] else int(points["n"].max())  # that of the activations
+            axis.set_title(f"{style.label(activation, n)}: {what}")
     axes[0, 0].axhspan(0.1, 0.9, color="0.9", zorder=0)
-    fig.supxlabel("activations: thin line least to largest, medium 1 to 99 %, thick 5 to 95 %, white median; "
-                  "grey: [0.1, 0.9]; bars: 95 % interval over seeds", fontsize=6)  # fmt: skip
+    fig.supxlabel("activations: thin line least to largest, medium 1 to 99 %, thick 5 to 95 %, white median, grey band [0.1, 0.9]\n"
+                  "activations of all hidden layers on the last recorded batch; marks: mean over the seeds (n), bars: its 95 % interval",
+                  **style.NOTE)  # fmt: skip
     for axis in axes[-1]:
-        axis.set_xticks(range(len(CONDITIONS)), CONDITIONS.values(), rotation=35, ha="right")
+        axis.set_xticks(range(len(CONDITIONS)), CONDITIONS.values(), rotation=35, ha="right", rotation_mode="anchor")
     for row in axes:
-        row[0].set_ylabel("output of the hidden layers")
-        row[1].set_ylabel("fraction of activations")
-        row[2].set_ylabel("test accuracy")
+        for axis, words in zip(
+            row, ("output of the hidden units", "fraction of outputs", "test accuracy"), strict=True
+        ):
+            axis.set_ylabel(words)
 
 
 def claims(tables):
@@ -101,6 +106,15 @@ def claims(tables):
     ]  # fmt: skip
 
 
+def _bars(axis, points):
+    """Mean and interval; what diverged or stalled is written beside its mark."""
+    for series, point in points.groupby("series", sort=False):
+        axis.errorbar(point.x, point.y, [point.y - point.low, point.high - point.y], **style.arm(series), capsize=2)
+        if lost := series.partition(", ")[2]:
+            axis.annotate(lost, (point.x.iloc[0], point.y.iloc[0]), (4, 0), textcoords="offset points", fontsize=6, rotation=90,
+                          va="center")  # fmt: skip
+
+
 def _fan(axis, points):
     statistic = points["series"].str.split(", ").str[1]
     wide = points.assign(condition=points["series"].str.split(", ").str[0], statistic=statistic)
@@ -127,7 +141,7 @@ def _named(frame):
 
 
 def _last_layers(tables, chosen):
-    layers = tables.layers[tables.layers["run"].isin(chosen)]
+    layers = tables.layers[tables.layers["run"].isin(chosen) & (tables.layers["status"] != "diverged")]
     return _named(layers[layers["step"] == layers.groupby("run")["step"].transform("max")])
 
 

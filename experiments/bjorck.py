@@ -212,8 +212,9 @@ def _share(best):
     seeds = sorted(set.intersection(*(set(values) for values in best.values())))
     points = [[best[arm][seed] for arm in ARMS] for seed in seeds]
 
-    def share(arms):
-        none, both, last = arms.mean(0)
-        return (last - none) / (both - none) if both != none else np.nan  # no gain, no share of it
+    def share(x):
+        none, both, last = np.moveaxis(x.mean(-2), -1, 0)
+        with np.errstate(divide="ignore", invalid="ignore"):  # without a gain there is no share of it
+            return (last - none) / (both - none)
 
     return stats.bootstrap(points, share)

@@ -17,23 +17,23 @@ TRAINS = 0.9
 ACTIVATIONS = {"sigmoid": "sigmoid", "tanh": "tanh", "relu": "ReLU"}
 # P(|z| > bound) for a Gaussian z, the input of a nonlinearity behind Batch Normalization at the start (derived).
 GAUSSIAN = {"sigmoid": 0.00028, "tanh": 0.069, "relu": 0.5}
-NAMES = {"model.norm": "norm", "model.activation": "activation", "model.gain": "gain", "optim.lr": "rate"}
-POINT = ["activation", "norm", "gain"]
+NAMES = {"model.norm": "norm", "model.activation": "activation", "model.weight_scale": "scale", "optim.lr": "rate"}
+POINT = ["activation", "norm", "scale"]
 
 
 def data(tables):
     """Panels: final accuracy, and saturation at the first step and at the end, by activation; x is the scale."""
     rows = []
-    for (activation, norm, gain), runs in _final(tables).groupby(POINT, sort=False):
+    for (activation, norm, scale), runs in _final(tables).groupby(POINT, sort=False):
         lost = int((runs["status"] == "diverged").sum())
         series = norm + (f", {lost} diverged" if lost else "")
         low, high = runs["value"].min(), runs["value"].max()
-        rows.append((f"{ACTIVATIONS[activation]}: accuracy", series, gain, runs["value"].mean(), low, high, len(runs)))
+        rows.append((f"{ACTIVATIONS[activation]}: accuracy", series, scale, runs["value"].mean(), low, high, len(runs)))
     saturated = _saturated(tables)
-    for (activation, norm, gain, when), values in saturated.groupby([*POINT, "when"], sort=False)["value"]:
+    for (activation, norm, scale, when), values in saturated.groupby([*POINT, "when"], sort=False)["value"]:
         series = norm if when == "start" else f"{norm}, at the end"
         panel = f"{ACTIVATIONS[activation]}: saturated"
-        rows.append((panel, series, gain, values.mean(), values.min(), values.max(), len(values)))
+        rows.append((panel, series, scale, values.mean(), values.min(), values.max(), len(values)))
     return pd.DataFrame(rows, columns=["panel", "series", "x", "y", "low", "high", "n"])
 
 
@@ -112,7 +112,7 @@ def _final(tables):
 def _decades(tables):
     """{activation: ({seed: decades without}, {seed: decades with})}: number of scales that train, times their step."""
     final = _final(tables)
-    steps = np.log10(np.sort(final["gain"].unique()))
+    steps = np.log10(np.sort(final["scale"].unique()))
     step = np.diff(steps).mean() if len(steps) > 1 else np.nan
     found = {}
     for activation in ACTIVATIONS:
@@ -136,4 +136,4 @@ def _saturated(tables):
 def _share(saturated, activation, norm):
     """Rows are seeds, columns initial scales."""
     found = saturated[(saturated["activation"] == activation) & (saturated["norm"] == norm)]
-    return found[found["when"] == "start"].pivot(index="seed", columns="gain", values="value").dropna()
+    return found[found["when"] == "start"].pivot(index="seed", columns="scale", values="value").dropna()

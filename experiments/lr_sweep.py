@@ -1,72 +1,174 @@
-"""Final and best accuracy against learning rate, every run a mark; which rates train, and the largest that does.
+"""Accuracy and loss against learning rate, every run a mark; regions that train, stall and diverge, and the largest
+rate that trains.
 
-A rate trains an arm of a net when the run completes and its final validation accuracy is at least half of the best that
-any run of that net reaches. Rates are a grid, so the largest stable rate is known to one step of it.
+A run trains when it completes and its final validation accuracy is at least half of the best that any run of its net
+reaches; it has diverged by its status; any other has stalled. A rate is stable for an arm when the runs of all seeds
+train. Rates are a grid, so the largest stable rate is known to one step of it.
 """
 
 from __future__ import annotations
 
+from collections import Counter
+
 import numpy as np
 import pandas as pd
+from matplotlib.lines import Line2D
 
 from bnrepro import select, stats, style
 from bnrepro.claims import Claim
 
 TRAINS = 0.5
 MOMENTA = {0.0: "no momentum", 0.9: "momentum 0.9"}
+STATES = ("trains", "stalled", "diverged")
+ARMS = ("none", "batch")
 
 
 def data(tables):
-    """Panels: net and momentum; series: norm, status, and which accuracy (final or best, valid or test); one row a run."""
+    """Panels: net and momentum. Series: norm, status of the run, and what: final or best accuracy on a split, or the mean
+    training loss of the last epoch (empty for a diverged run), one row a run; or norm, state, and its share of n runs."""
     rows = []
     for split in ("valid", "test"):
-        ends = _ends(tables, split)
-        for run in ends.itertuples():
-            panel = f"{run.net}, {MOMENTA[run.momentum]}"
+        for run in _ends(tables, split).itertuples():
             for kind, value in (("final", run.final), ("best", run.best)):
-                rows.append((panel, f"{run.norm}, {run.status}, {kind} {split}", run.rate, value, np.nan, np.nan, 1))
+                rows.append(
+                    (_panel(run), f"{run.norm}, {run.status}, {kind} {split}", run.rate, value, np.nan, np.nan, 1)
+                )
+    for run in _ends(tables, "train", "loss").itertuples():
+        loss = run.final if run.status != "diverged" else np.nan
+        rows.append((_panel(run), f"{run.norm}, {run.status}, loss", run.rate, loss, np.nan, np.nan, 1))
+    for (panel, norm, rate), states in _by_rate(tables).items():
+        for state in STATES:
+            share = states.count(state) / len(states)
+            rows.append((panel, f"{norm}, {state}, share of runs", rate, share, np.nan, np.nan, len(states)))
     return pd.DataFrame(rows, columns=["panel", "series", "x", "y", "low", "high", "n"])
+
+
+def notes(tables):
+    """For every arm the largest stable rate and how well it is known."""
+    found, arms = [], {}
+    for (panel, norm, rate), states in _by_rate(tables).items():
+        arms.setdefault((panel, norm), {})[rate] = states
+    for (panel, norm), rates in arms.items():
+        found.append(f"{panel}, {style.label(norm)}: {_largest(rates)}")
+    return found
+
+
+def _largest(rates):
+    grid = sorted(rates)
+    stable = [rate for rate in grid if set(rates[rate]) == {"trains"}]
+    seeds = max(map(len, rates.values()))
+    if not stable:
+        return f"no rate of {grid[0]:g} to {grid[-1]:g} trains all {seeds} seeds"
+    rate = stable[-1]
+    text = f"largest stable rate {rate:g} ({seeds} of {seeds} seeds train)"
+    if rate == grid[-1]:
+        return f"{text}, the largest that was tried"
+    above = grid[grid.index(rate) + 1]
+    counts = ", ".join(f"{count} {state}" for state, count in Counter(rates[above]).items())
+    return f"{text}; at {above:g}: {counts}; known to a factor of {above / rate:.3g}"
 
 
 def draw(data, fig):
     nets = list(dict.fromkeys(panel.rsplit(", ", 1)[0] for panel in data["panel"]))
-    fig.set_size_inches(style.WIDTH, 4.6)
-    axes = fig.subplots(2, len(nets), sharex=True, sharey="col", squeeze=False)
+    momenta = list(dict.fromkeys(panel.rsplit(", ", 1)[1] for panel in data["panel"]))
+    fig.set_size_inches(style.WIDTH, 1.2 + 3.6 * len(momenta))
+    axes = fig.subplots(3 * len(momenta), len(nets), sharex=True, sharey="row", squeeze=False,
+                        height_ratios=[3, 2, 0.8] * len(momenta))  # fmt: skip
     parts = data["series"].str.split(", ", expand=True)
     data = data.assign(norm=parts[0], status=parts[1], kind=parts[2])
-    for row, momentum in zip(axes, MOMENTA.values(), strict=True):
-        for axis, net in zip(row, nets, strict=True):
-            panel = data[data["panel"] == f"{net}, {momentum}"]
-            for norm, runs in panel.groupby("norm", sort=False):
-                _marks(axis, norm, runs)
-            axis.set(title=f"{net}, {momentum}", xscale="log", ylim=(-0.05, 1.3), yticks=[0, 0.25, 0.5, 0.75, 1])
-            axis.legend(fontsize=6, loc="upper left")
-        row[0].set_ylabel("accuracy")
-    fig.supxlabel("learning rate\nline: mean final test accuracy, dotted: validation; hollow: best test accuracy of a run; "
-                  "X: diverged, three-armed: stalled", fontsize=7)  # fmt: skip
+    for row, momentum in enumerate(momenta):
+        for column, net in enumerate(nets):
+            _panels(axes[3 * row : 3 * row + 3, column], data[data["panel"] == f"{net}, {momentum}"])
+            axes[3 * row, column].set_title(f"{net}, {momentum}")
+    for axis in axes[-1]:
+        axis.set_xlabel("learning rate")
+    fig.legend(handles=_key(), loc="outside lower center", ncols=5, fontsize=6.5, handlelength=1.6)
+
+
+def _panels(axes, panel):
+    accuracy, loss, regions = axes
+    for norm in ARMS:
+        runs = panel[panel["norm"] == norm]
+        _marks(accuracy, norm, runs)
+        _losses(loss, norm, runs[runs["kind"] == "loss"])
+        _regions(regions, norm, runs[runs["kind"] == "share of runs"])
+    accuracy.set(xscale="log", ylim=(-0.05, 1.35), yticks=[0, 0.25, 0.5, 0.75, 1], ylabel="accuracy")
+    accuracy.legend(fontsize=6, loc="upper left", handlelength=1.2, borderaxespad=0)
+    loss.set(yscale="log", ylabel="training loss")
+    labels = [style.label(norm) for norm in ARMS]
+    regions.set(ylim=(-0.1, len(ARMS)), yticks=[0.45, 1.45], yticklabels=labels, ylabel="region")
+    regions.grid(False)
+    for axis in axes:
+        axis.set_xticks([], minor=True)
+        axis.tick_params(labelleft=axis.get_subplotspec().is_first_col())
+
+
+def _key():
+    """What lines, marks and regions mean, whatever the arm."""
+    look = {"color": style.GREY, "linestyle": "none", "markersize": 4.5}
+    return [
+        Line2D([], [], color=style.GREY, label="mean, final test accuracy"),
+        Line2D([], [], color=style.GREY, linestyle=":", linewidth=0.8, label="on validation images"),
+        Line2D([], [], marker="s", **look, label="a run (n)"),
+        Line2D([], [], marker="s", fillstyle="none", **look, label="its best, if not its last"),
+        *(Line2D([], [], marker=mark, **look | {"markersize": 7}, label=status) for status, mark in style.STATUS_MARKS.items()),
+        Line2D([], [], color=style.GREY, linewidth=6, label="region: trains"),
+        Line2D([], [], color=style.GREY, linewidth=6, alpha=0.25, label="stalled, or below half"),
+        Line2D([], [], color=style.GREY, marker="X", linestyle="none", fillstyle="none", markersize=5, label="diverged (in part)"),
+    ]  # fmt: skip
 
 
 def _marks(axis, norm, runs):
-    """Line: mean final test accuracy. Marks: every run, final filled and best hollow; crosses for diverged ones."""
+    """Lines of means; of every run a mark for its final test accuracy, and a hollow one where its best was higher."""
     look = style.arm(norm)
+    color, points = look["color"], {"linestyle": "none", "color": look["color"]}
     tested, checked = runs[runs["kind"] == "final test"], runs[runs["kind"] == "final valid"]
-    mean, mean_valid = tested.groupby("x")["y"].mean(), checked.groupby("x")["y"].mean()
     counts = tested["status"].value_counts()
-    label = style.label(norm, len(tested), diverged=counts.get("diverged", 0), stalled=counts.get("stalled", 0))
-    axis.plot(mean.index, mean.values, **{**look, "marker": ""}, label=label)
-    axis.plot(mean_valid.index, mean_valid.values, color=look["color"], linestyle=":", linewidth=0.8)
+    label = style.label(norm, len(tested), **{status: counts.get(status, 0) for status in style.STATUS_MARKS})
+    for values, line in (
+        (tested, {**look, "marker": "", "label": label}),
+        (checked, {"color": color, "linestyle": ":", "linewidth": 0.8}),
+    ):
+        mean = values.groupby("x")["y"].mean()
+        axis.plot(mean.index, mean.values, **line)
     best = runs[runs["kind"] == "best test"]
-    axis.plot(best.x, best.y, linestyle="none", marker=look["marker"], color=look["color"], fillstyle="none", alpha=0.5)
-    for status, group in tested.groupby("status"):
-        marker = style.STATUS_MARKS.get(status, look["marker"])
-        axis.plot(
-            group.x,
-            group.y,
-            linestyle="none",
-            marker=marker,
-            color=look["color"],
-            markersize=7 if status in style.STATUS_MARKS else 3.5,
-        )
+    higher = best[best["y"].to_numpy() > tested["y"].to_numpy()]
+    axis.plot(higher.x, higher.y, marker=look["marker"], fillstyle="none", alpha=0.5, **points)
+    _runs(axis, norm, tested)
+
+
+def _losses(axis, norm, runs):
+    """The geometric mean of the runs that did not diverge, and every run; diverged ones at the upper edge."""
+    finite = runs[runs["y"] > 0]
+    mean = np.exp(np.log(finite["y"]).groupby(finite["x"]).mean())
+    axis.plot(mean.index, mean.values, **{**style.arm(norm), "marker": ""})
+    _runs(axis, norm, finite)
+    lost = runs[runs["status"] == "diverged"]
+    if len(lost):  # no marks at all would count as marks at the corner of the figure
+        axis.plot(lost.x, np.ones(len(lost)), marker=style.STATUS_MARKS["diverged"], markersize=5, linestyle="none",
+                  color=style.arm(norm)["color"], transform=axis.get_xaxis_transform(), clip_on=False)  # fmt: skip
+
+
+def _runs(axis, norm, runs):
+    look = style.arm(norm)
+    for status, group in runs.groupby("status"):
+        lost = status in style.STATUS_MARKS
+        marker, size = (style.STATUS_MARKS[status], 7) if lost else (look["marker"], 3.5)
+        axis.plot(group.x, group.y, linestyle="none", color=look["color"], marker=marker, markersize=size)
+
+
+def _regions(axis, norm, shares):
+    """One cell a rate: filled where runs train, pale where they stall, both by their share; a cross where any diverged."""
+    color, rates = style.arm(norm)["color"], np.sort(shares["x"].unique())
+    half = np.sqrt(np.exp(np.diff(np.log(rates)).mean())) if len(rates) > 1 else 2.0
+    bottom = dict.fromkeys(rates, float(ARMS.index(norm)))
+    for state, alpha in zip(STATES, (1.0, 0.25, 0.0), strict=True):
+        for cell in shares[shares["status"] == state].itertuples():
+            width = {"x": cell.x / half, "width": cell.x * (half - 1 / half), "align": "edge"}
+            axis.bar(height=0.9 * cell.y, bottom=bottom[cell.x], color=color, alpha=alpha, linewidth=0, **width)
+            bottom[cell.x] += 0.9 * cell.y
+            if state == "diverged" and cell.y > 0:
+                axis.plot(cell.x, ARMS.index(norm) + 0.45, marker="X", fillstyle="none", markersize=5, color=color)
 
 
 def claims(tables):
@@ -92,25 +194,43 @@ def claims(tables):
 
 def _edges(tables, net, momentum):
     """{norm: {seed: (decades of rates that train, log10 of the largest)}}; none that trains: one step below the grid."""
-    ends = _ends(tables, "valid")
-    ends = ends[(ends["net"] == net)]
-    bound = TRAINS * ends["final"].max()
-    ends = ends[ends["momentum"] == momentum]
+    ends = _states(tables)
+    ends = ends[(ends["net"] == net) & (ends["momentum"] == momentum)]
     grid = np.log10(np.sort(ends["rate"].unique()))
     step = np.diff(grid).mean() if len(grid) > 1 else 0.0
     found = {"none": {}, "batch": {}}
     for (norm, seed), runs in ends.groupby(["norm", "seed"]):
-        good = np.log10(runs[(runs["status"] == "completed") & (runs["final"] >= bound)]["rate"])
+        good = np.log10(runs[runs["state"] == "trains"]["rate"])
         found[norm][seed] = (len(good) * step, good.max() if len(good) else grid[0] - step)
     return found
 
 
-def _ends(tables, split):
-    """One row a run: net, norm, momentum, rate, seed, status, final and best accuracy."""
-    runs = select.final(tables, split).rename(columns={"value": "final"})
+def _by_rate(tables):
+    """{(panel, norm, rate): states of its runs}"""
+    found = {}
+    for run in _states(tables).itertuples():
+        found.setdefault((_panel(run), run.norm, run.rate), []).append(run.state)
+    return found
+
+
+def _states(tables):
+    """_ends on the validation images with the column `state`, one of STATES."""
+    ends = _ends(tables, "valid")
+    good = (ends["status"] == "completed") & (ends["final"] >= TRAINS * ends.groupby("net")["final"].transform("max"))
+    return ends.assign(state=np.where(good, "trains", np.where(ends["status"] == "diverged", "diverged", "stalled")))
+
+
+def _panel(run):
+    return f"{run.net}, {MOMENTA.get(run.momentum, f'momentum {run.momentum:g}')}"
+
+
+def _ends(tables, split, metric="accuracy"):
+    """One row a run: net, norm, momentum, rate, seed, status, final value and best accuracy."""
+    runs = select.final(tables, split, metric).rename(columns={"value": "final"})
     rows = tables.metrics[(tables.metrics["split"] == split) & (tables.metrics["metric"] == "accuracy")]
     runs["best"] = runs["run"].map(rows.groupby("run")["value"].max()).fillna(0.0)
     depth = runs["model.depth"] if "model.depth" in runs else pd.Series(np.nan, index=runs.index)
-    runs["net"] = ["VGG11" if pd.isna(d) or d == "" else f"MLP {int(float(d))}" for d in depth]
+    runs["layers"] = pd.to_numeric(depth).fillna(np.inf)  # VGG11 has no such setting and comes last
+    runs["net"] = ["VGG11" if np.isinf(layers) else f"MLP {layers:.0f}" for layers in runs["layers"]]
     names = {"model.norm": "norm", "optim.momentum": "momentum", "optim.lr": "rate"}
-    return runs.rename(columns=names).sort_values(["net", "momentum", "norm", "rate", "seed"])
+    return runs.rename(columns=names).sort_values(["layers", "momentum", "norm", "rate", "seed"])

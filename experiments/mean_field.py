@@ -10,37 +10,12 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from bnrepro import stats, style
+from bnrepro import stats, style, theory
 from bnrepro.claims import Claim
 
 SOURCE = "Yang et al. 2019, Theorems 7 to 9"
 LARGE_BATCH = 256
 SKIP_FIRST, SKIP_LAST = 6, 4  # layers left out
-
-# Finite-batch rates for ReLU, derived from Theorem 8; the limit is pi/(pi-1).
-RELU = {8: 1.788, 16: 1.590, 32: 1.522, 64: 1.493, 128: 1.480, 256: 1.473}
-
-
-def large_batch(activation):
-    """E[phi'(z)^2] / Var(phi(z)) for z ~ N(0, 1), by Gauss-Hermite quadrature; agrees with Theorem 8 where both apply."""
-    if activation == "relu":
-        return np.pi / (np.pi - 1)  # the kink makes quadrature slow; the closed form is exact
-    z, weight = np.polynomial.hermite_e.hermegauss(120)
-    weight = weight / weight.sum()
-    sigmoid = 1 / (1 + np.exp(-z))
-    value, slope = {
-        "linear": (z, np.ones_like(z)),
-        "tanh": (np.tanh(z), 1 - np.tanh(z) ** 2),
-        "sigmoid": (sigmoid, sigmoid * (1 - sigmoid)),
-    }[activation]
-    return float((weight @ slope**2) / (weight @ value**2 - (weight @ value) ** 2))
-
-
-def theory(activation, batch):
-    """The rate at one batch size where a formula is known, else the large-batch value."""
-    if activation == "linear":
-        return (batch - 2) / (batch - 3)
-    return RELU.get(batch) if activation == "relu" else large_batch(activation)
 
 
 def data(tables):
@@ -49,15 +24,18 @@ def data(tables):
     for (activation, batch), rates in _rates(tables).groupby(["activation", "batch"]):
         rate = stats.mean(rates["rate"])
         rows.append(("rate", activation, batch, rate.value, rate.low, rate.high, rate.n))
-        if (expected := theory(activation, batch)) is not None:
+        if (expected := theory.with_batch_norm(activation, batch)) is not None:
             rows.append(("rate", f"theory, {activation}", batch, expected, np.nan, np.nan, 0))
     squared = _squared(tables)
-    largest = squared[squared["batch"] == min(squared["batch"].max(), LARGE_BATCH)]
+    batch = min(squared["batch"].max(), LARGE_BATCH)
+    largest = squared[squared["batch"] == batch]
     for activation, group in largest.groupby("activation"):
         relative = group["value"] / group.groupby("run")["value"].transform("last")
         for depth, values in relative.groupby(group["depth"]):
             spread = stats.geometric_mean(values)
-            rows.append(("growth", activation, depth, spread.value, spread.low, spread.high, spread.n))
+            rows.append(
+                (f"growth at batch {batch}", activation, depth, spread.value, spread.low, spread.high, spread.n)
+            )
     return pd.DataFrame(rows, columns=["panel", "series", "x", "y", "low", "high", "n"])
 
 
@@ -72,12 +50,18 @@ def draw(data, fig):
                 axis.fill_between(line.x, line.low, line.high, color=style.arm(series)["color"], alpha=0.2, linewidth=0)
     right.plot([], [], **style.arm("theory"), label="theory")  # the legend of both panels
     right.legend()
+    rates, growth = data[data["panel"] == "rate"], data[data["panel"] != "rate"]
+    output = int(growth["x"].max())
     left.set(xscale="log", xlabel="batch size", ylabel="growth of squared gradient per layer")
-    left.set(title="mean and 95% interval over nets", xticks=sorted(data[data.panel == "rate"].x.unique()))
+    left.set_title(f"layers {1 + SKIP_FIRST} to {output - SKIP_LAST} of {output}")
+    left.set_xticks(sorted(rates["x"].unique()))
+    left.set_xticks([], minor=True)
     left.xaxis.set_major_formatter("{x:g}")
-    left.xaxis.set_minor_formatter("")
-    right.set(yscale="log", xlabel="layer (1: at the input)", ylabel="squared gradient / output layer's")
-    right.set_title(f"at batch {LARGE_BATCH}")
+    right.set(yscale="log", ylabel="squared gradient / output layer's", title=growth["panel"].iloc[0])
+    right.set(xlabel=f"layer (1: at the input, {output}: output)", xticks=[1, *range(5, output - 2, 5), output])
+    right.minorticks_off()
+    fig.supxlabel("mean over the nets (right: geometric), band: its 95 % interval\n"
+                  "theory: at that batch size for ReLU and linear layers, for large batches for tanh and sigmoid", **style.NOTE)  # fmt: skip
 
 
 def claims(tables):
@@ -88,7 +72,7 @@ def claims(tables):
     for batch in (32, 64, 128, 256):
         measured = rates[(rates["activation"] == "relu") & (rates["batch"] == batch)]["rate"]
         if len(measured):
-            found.append(_claim("relu", batch, RELU[batch], measured, "derived from Theorem 8", because))
+            found.append(_claim("relu", batch, theory.RELU[batch], measured, "derived from Theorem 8", because))
     for activation, paper in (("linear", 1.0), ("tanh", 1.178), ("sigmoid", 1.034)):
         measured = rates[(rates["activation"] == activation) & (rates["batch"] == LARGE_BATCH)]["rate"]
         found.append(_claim(activation, LARGE_BATCH, paper, measured, "derived large-batch value", because))

@@ -6,6 +6,8 @@ iterations 10 to 50 of the first epoch; column 1 is the layer nearest the input,
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import pandas as pd
 
@@ -15,57 +17,70 @@ from bnrepro.claims import Claim
 SOURCE = "happynear 2015, table of gradients"
 REFERENCE = paths.EXPERIMENTS / "reference" / "happynear2015_gradients.csv"
 HIDDEN = range(1, 11)
+ARMS = ("none", "batch")
+PANELS = {"none": "without the norm", "batch": "with Batch Normalization"}
+FIT = "fit to the source by width"
 
 
 def data(tables):
     """Panels: the arms by depth (all iterations pooled, median and range over seeds), and the fit by width."""
-    gradients = _gradients(tables)
+    gradients, reference = _gradients(tables), _reference()
     rows = []
-    for (norm, width, depth), group in gradients.groupby(["norm", "width", "depth"]):
-        by_seed = group.groupby("seed")["value"].apply(lambda values: np.exp(np.log(values).mean()))
-        rows.append(
-            (
-                _panel(norm),
-                f"{norm}, width {width}",
-                depth,
-                by_seed.median(),
-                by_seed.min(),
-                by_seed.max(),
-                len(by_seed),
+    for norm in ARMS:
+        for (width, depth), group in gradients[gradients["norm"] == norm].groupby(["width", "depth"]):
+            of_seed = np.exp(np.log(group["value"]).groupby(group["seed"]).mean())
+            spread = (of_seed.median(), of_seed.min(), of_seed.max(), len(of_seed))
+            rows.append((PANELS[norm], f"{norm}, width {width}", depth, *spread))
+        for depth, cells in reference[reference["norm"] == norm].groupby("depth")["value"]:
+            rows.append(
+                (PANELS[norm], "source", depth, np.exp(np.log(cells).mean()), cells.min(), cells.max(), len(cells))
             )
-        )
-    for (norm, depth), group in _reference().groupby(["norm", "depth"]):
-        value = np.exp(np.log(group["value"]).mean())
-        rows.append((_panel(norm), "source", depth, value, group["value"].min(), group["value"].max(), len(group)))
     for (norm, width), fit in _fits(tables).items():
-        rows.append(("fit to the source by width", norm, width, fit.value, fit.low, fit.high, fit.n))
+        rows.append((FIT, norm, width, fit.value, fit.low, fit.high, fit.n))
     return pd.DataFrame(rows, columns=["panel", "series", "x", "y", "low", "high", "n"])
 
 
 def draw(data, fig):
+    fig.set_size_inches(style.WIDTH, 3.5)
     axes = fig.subplots(1, 3, width_ratios=[1, 1, 0.8])
-    axes[0].sharey(axes[1])
-    for axis, (panel, points) in zip(axes, data.groupby("panel", sort=False), strict=True):
-        fit = panel.startswith("fit")
-        for index, (series, line) in enumerate(points.groupby("series", sort=False)):
-            look = style.arm(series)
-            shade = 1 - 0.3 * (index if not fit and series != "source" else 0)
-            axis.plot(
-                line.x,
-                line.y,
-                **look,
-                alpha=shade,
-                label=style.label(series, int(line.n.iloc[0]) if series != "source" else None),
-            )
-            if series != "source":
-                axis.fill_between(line.x, line.low, line.high, color=look["color"], alpha=0.15, linewidth=0)
-        axis.set(title=panel, yscale="log", xlabel="width" if fit else "layer (1: at the input, 11: output)")
-        axis.legend()
-        if fit:
-            axis.set(xticks=sorted(points.x.unique()), ylabel="typical factor to the source's numbers")
-            axis.yaxis.set_major_formatter("{x:g}")
-            axis.yaxis.set_minor_formatter("{x:g}")
+    axes[1].sharey(axes[0])
+    for axis, norm in zip(axes, ARMS, strict=False):
+        _layers(axis, data[data["panel"] == PANELS[norm]])
+        axis.set(title=PANELS[norm], yscale="log", xlabel="layer (1: at the input, 11: output)", xticks=range(1, 12, 2))
+        axis.minorticks_off()
     axes[0].set_ylabel("largest singular value of the weight gradient")
+    axes[1].tick_params(labelleft=False)
+    _fit(axes[2], data[data["panel"] == FIT])
+    axes[0].set_ylim(top=20)  # room for the legend
+    for axis, place in zip(axes, ("upper left", "lower left", "upper left"), strict=True):
+        axis.legend(loc=place, fontsize=6.5, handlelength=1.4)
+    fig.supxlabel("left, middle: median over the seeds, iterations 10 to 50 pooled, band: least to largest seed, bar: least to largest "
+                  "iteration of the source\nright: geometric mean over the table's cells of max(ours/source, source/ours), "
+                  "band: 95 % bootstrap interval over the seeds", **style.NOTE)  # fmt: skip
+
+
+def _layers(axis, points):
+    for index, (series, line) in enumerate(points.groupby("series", sort=False)):
+        look = style.arm(series)
+        if series == "source":
+            axis.vlines(line.x, line.low, line.high, color=look["color"], linewidth=0.8)
+            axis.plot(line.x, line.y, **look, label=style.label(series))
+            continue
+        axis.plot(line.x, line.y, **look, alpha=1 - 0.3 * index, label=style.label(series, int(line.n.max())))
+        axis.fill_between(line.x, line.low, line.high, color=look["color"], alpha=0.15, linewidth=0)
+
+
+def _fit(axis, points):
+    for series, line in points.groupby("series", sort=False):
+        axis.plot(line.x, line.y, **style.arm(series), label=style.label(series, int(line.n.max())))
+        axis.fill_between(line.x, line.low, line.high, color=style.arm(series)["color"], alpha=0.15, linewidth=0)
+    axis.set(title=FIT, xlabel="width", ylabel="typical factor to the source's numbers", xscale="log", yscale="log")
+    axis.set_xticks(sorted(points.x.unique()), minor=False)
+    axis.set_xticks([], minor=True)
+    axis.xaxis.set_major_formatter("{x:g}")
+    axis.yaxis.set_major_formatter("{x:g}")
+    axis.yaxis.set_minor_formatter("{x:g}")
+    axis.set_ylim(top=axis.get_ylim()[1] ** 1.3)  # room for the legend
 
 
 def claims(tables):
@@ -100,9 +115,6 @@ def claims(tables):
     ]  # fmt: skip
 
 
-ARMS = ("none", "batch")
-
-
 def _gradients(tables):
     found = tables.layers[tables.layers["statistic"] == "grad_spectral"]
     return found.rename(columns={"model.norm": "norm", "model.width": "width"})
@@ -121,11 +133,14 @@ def _fits(tables):
         cells = group.pivot_table(index="seed", columns=["step", "depth"], values="value")
         theirs = reference[norm].reindex(cells.columns)
         cells, theirs = cells.loc[:, theirs.notna().to_numpy()], theirs.dropna().to_numpy()
-        found[norm, width] = stats.bootstrap(
-            cells.to_numpy(),
-            lambda ours, theirs=theirs: float(np.exp(np.abs(np.log(np.median(ours, axis=0) / theirs)).mean())),
-        )
+        typical = partial(_typical_factor, theirs=theirs)
+        found[norm, width] = stats.bootstrap(cells.to_numpy(), typical)
     return found
+
+
+def _typical_factor(ours, theirs):
+    """Of cells (..., seed, cell), pooled over the seeds by their median."""
+    return np.exp(np.abs(np.log(np.median(ours, axis=-2) / theirs)).mean(axis=-1))
 
 
 def _per_seed(curves, norm, statistic, seeds):
@@ -141,7 +156,3 @@ def _decay(gradients):
 
 def _growth_to_input(gradients):
     return 1 / _decay(gradients)
-
-
-def _panel(norm):
-    return {"none": "without the norm", "batch": "with Batch Normalization"}[norm]

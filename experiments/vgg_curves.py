@@ -17,35 +17,45 @@ CURVES = (("train", "loss"), ("test", "loss"), ("train", "accuracy"), ("test", "
 
 
 def data(tables):
-    """Panels: comparison x split x metric over epochs, mean and range over seeds; diverged runs are counted in `lost`."""
+    """Panels: comparison x split x metric over epochs, mean and range over seeds; lost runs are counted in the series."""
     rows = []
     for comparison in COMPARISONS:
         for norm, rate in _rates(tables)[comparison].items():
             runs = _runs(tables, norm, rate)
-            lost = int((runs["status"] == "diverged").sum())
+            series = style.lost(f"{norm}, rate {rate:g}", runs["status"])
             for split, metric in CURVES:
                 found = tables.metrics[tables.metrics["run"].isin(runs["run"])]
                 found = found[(found["split"] == split) & (found["metric"] == metric)]
                 for epoch, values in found.groupby("epoch")["value"]:
-                    series = f"{norm}, rate {rate:g}" + (f", {lost} diverged" if lost else "")
-                    panel = f"{comparison}: {split} {metric}"
-                    rows.append((panel, series, epoch, values.mean(), values.min(), values.max(), len(values)))
+                    spread = (values.mean(), values.min(), values.max(), len(values))
+                    rows.append((f"{comparison}: {split} {metric}", series, epoch, *spread))
     return pd.DataFrame(rows, columns=["panel", "series", "x", "y", "low", "high", "n"])
 
 
 def draw(data, fig):
-    fig.set_size_inches(style.WIDTH, 4.4)
-    axes = fig.subplots(2, 4, sharex=True, sharey="col")
-    for row, comparison in zip(axes, COMPARISONS, strict=True):
-        for axis, (split, metric) in zip(row, CURVES, strict=True):
-            for series, line in data[data["panel"] == f"{comparison}: {split} {metric}"].groupby("series", sort=False):
-                axis.plot(line.x, line.y, **style.arm(series), label=style.label(series, int(line.n.max())))
-                axis.fill_between(line.x, line.low, line.high, color=style.arm(series)["color"], alpha=0.2, linewidth=0)
-            axis.set_title(f"{split} {metric}")
-        row[0].set_ylabel({"shared": "one rate for both", "own": "each at its own best rate"}[comparison])
-        row[3].legend(fontsize=6, loc="lower right")
-    for axis in axes[-1]:
-        axis.set_xlabel("epoch")
+    fig.set_size_inches(style.WIDTH, 4.8)
+    for half, comparison in zip(fig.subfigures(2, 1), COMPARISONS, strict=True):
+        axes = half.subplots(1, len(CURVES), sharex=True)
+        for axis, (split, metric) in zip(axes, CURVES, strict=True):
+            _curves(axis, data[data["panel"] == f"{comparison}: {split} {metric}"])
+            axis.set(title=f"{split} {metric}", xlabel="epoch", ylim=_limits(data, metric))
+        half.legend(*axes[0].get_legend_handles_labels(), title=_words(comparison), ncols=2, loc="outside upper center")
+        axes[0].set_ylabel("loss")
+        axes[2].set_ylabel("accuracy")
+    fig.supxlabel("mean over the seeds, band: least to largest seed", **style.NOTE)
+
+
+def _limits(data, metric):
+    """One scale for all panels of a metric; sharing axes between halves of a figure draws it anew at every change."""
+    bands = data[data["panel"].str.endswith(metric)]
+    low, high = bands["low"].min(), bands["high"].max()
+    return low - 0.05 * (high - low), high + 0.05 * (high - low)
+
+
+def _curves(axis, points):
+    for series, line in points.groupby("series", sort=False):
+        axis.plot(line.x, line.y, **style.arm(series), label=style.label(series, int(line.n.max())))
+        axis.fill_between(line.x, line.low, line.high, color=style.arm(series)["color"], alpha=0.2, linewidth=0)
 
 
 def claims(tables):

@@ -71,7 +71,7 @@ def refused(bnrepro, elsewhere):
         ("schedule=stpe", "must be one of constant, cosine, step, did you mean step?"),
         ("scale=qick", "must be one of laptop, paper, quick, did you mean quick?"),
         ("cifar=cifar", "must be one of cifar10, *, did you mean cifar10?"),
-        ("model.norm=bach", "must be one of none, batch, batch_manual, did you mean batch?"),
+        ("model.norm=bach", "must be one of none, batch, batch_manual, *, did you mean batch?"),
         ("model.kind=mpl", "must be one of mlp, vgg11, resnet, did you mean mlp?"),
         ("data.kind=minst", "must be one of *, did you mean mnist?"),
         ("optim.lrr=1", "no such field, did you mean optim.lr?"),
@@ -102,17 +102,18 @@ def refused(bnrepro, elsewhere):
         ("seed=0.5", "must be a whole number"),
         ("seed=true", "must be a whole number"),
         ("model.depth=0", "must be at least 1"),
-        ("model.norm=off", "must be one of none, batch, batch_manual"),
-        ("model.norm=false", "must be one of none, batch, batch_manual"),
+        ("model.norm=off", "must be one of none, batch, batch_manual, *"),
+        ("model.norm=false", "must be one of none, batch, batch_manual, *"),
         ("train.epochs=1", "give exactly one of the two *"),
         ("probes.steps=3", "must be a list, *"),
         ("probes.statistics=[grad_fro,foo]", "must be one of grad_spectral, *"),
         ("device=gpu", "must be one of auto, cpu, cuda, *"),
+        ("task=tran", "must be one of train, *, did you mean train?"),
         ("jobs=0", "must be a whole number, at least 1, or null"),
         ("jobs=many", "must be a whole number, at least 1, or null"),
         ("dry_run=maybe", "must be true or false"),
         ("model.depth=3,0", "must be at least 1"),
-        ("model.norm=batch,none,off", "must be one of none, batch, batch_manual"),
+        ("model.norm=batch,none,off", "must be one of none, batch, batch_manual, *"),
     ],
 )
 def test_a_mistake_is_one_line_with_the_field_the_value_and_what_would_do(refused, word, said):
@@ -124,6 +125,27 @@ def test_a_mistake_is_one_line_with_the_field_the_value_and_what_would_do(refuse
     assert values and values[-1].lower().lstrip("-") in shown.lower()
     assert all(part in expected for part in said.split("*")) and expected.startswith(said.split("*")[0])
     assert said.endswith("*") or expected.endswith(said.rsplit("*", 1)[-1])
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("mean_field model.norm=group model.width=48", "model.groups=32: must divide the channels of every layer (48)"),
+        ("vgg_curves model.norm=group", "model.groups=32: must divide the channels of every layer (8, 16, 32, 64)"),
+        (
+            "vgg_curves model.norm=layer model.ghost=8",
+            "model.ghost=8: only with model.norm=batch or renorm, here layer",
+        ),
+        ("vgg_curves model.norm=renorm model.ghost=3", "model.ghost=3: must divide data.batch_size=64, with *"),
+        ("vgg_curves model.norm=batch model.ghost=8 data.last_batch=keep", "model.ghost=8: must divide *=drop"),
+        ("vgg_curves model.norm=none model.alternate=batch", "model.alternate=batch: needs model.norm to alternate *"),
+        ("vgg_curves model.norm=layer model.alternate=batch model.eps=0", "model.eps=0: must be above 0 *"),
+    ],
+)
+def test_settings_that_do_not_go_together(refused, words, said):
+    first, _, rest = said.partition("*")
+    line = refused("run", *f"experiment={words}".split())
+    assert line.startswith(first) and line.endswith(rest)
 
 
 @pytest.mark.parametrize(
@@ -159,6 +181,8 @@ def test_a_mistake_in_the_last_of_200_runs_is_found_before_the_first(refused):
         (["report", "lr_swep"], "experiment=lr_swep: must be one of *, did you mean lr_sweep?"),
         (["report", "ot=x"], "ot=x: must be one of scale, out, did you mean out?"),
         (["report"], "outputs/quick: no runs; start them: bnrepro reproduce"),
+        (["report", "lr_sweep"], "outputs/quick/lr_sweep: no runs of lr_sweep; start them: bnrepro run *=lr_sweep"),
+        (["check", "lr_swep"], "experiment=lr_swep: must be one of *, did you mean lr_sweep?"),
         (["status", "lr_swep"], "experiment=lr_swep: must be one of *, did you mean lr_sweep?"),
         (["status", "ot=x"], "ot=x: must be one of scale, out, did you mean out?"),
         (["list", "lr_swep"], "experiment=lr_swep: must be one of *, did you mean lr_sweep?"),
@@ -402,10 +426,16 @@ def test_running_imports_neither_hydra_nor_what_draws():
 
 
 def test_drawing_imports_neither_torch_nor_hydra():
-    code = "import bnrepro.report, bnrepro.claims, bnrepro.select, bnrepro.style, bnrepro.stats\n"
+    code = "import bnrepro.report, bnrepro.page, bnrepro.check, bnrepro.select, bnrepro.style, bnrepro.stats\n"
     code += " for name in bnrepro.paths.experiments(): bnrepro.report.experiment(name)\n"
-    code += " import matplotlib.pyplot, pandas, scipy.special"
+    code += " import matplotlib.pyplot, pandas, scipy.special, jinja2"
     assert not {"torch", "torchvision", "hydra"} & imported(code)
+
+
+@pytest.mark.parametrize("words", [["report", "--committed"], ["check"]])
+def test_the_verbs_that_draw_import_neither_torch_nor_hydra(words):
+    found = imported("from bnrepro import cli; cli.main()", *words)
+    assert "matplotlib" in found and not {"torch", "torchvision", "hydra"} & found
 
 
 # The real thing, in processes of their own

@@ -182,6 +182,20 @@ def test_an_epoch_sees_every_image_once_and_the_next_in_another_order():
     assert epochs[0] != epochs[1] != epochs[2] != epochs[0]
 
 
+def test_clumps_are_of_one_label_and_the_epoch_still_sees_every_image_once():
+    made = batches(size=57, batch_size=57, clump=4)
+    images, labels = made(1)
+    assert len(images.flatten(1).unique(dim=0)) == 57
+    counts = labels.bincount(minlength=10)
+    whole = int((counts // 4).sum()) * 4
+    clumps = labels[:whole].view(-1, 4)
+    assert (clumps == clumps[:, :1]).all() and 20 < whole < 57
+    assert clumps[:, 0].bincount(minlength=10).tolist() == (counts // 4).tolist()
+    assert not torch.equal(clumps[:, 0], clumps[:, 0].sort().values), "the clumps are shuffled"
+    again, other = (batches(size=57, batch_size=57, clump=4)(step) for step in (1, 2))
+    assert torch.equal(again[0], images) and not torch.equal(other[0], images)
+
+
 def test_any_step_can_be_made_without_the_ones_before():
     settings = {"crop": 2, "flip": True, "last_batch": "keep"}
     straight, jumping = batches(**settings), batches(**settings)

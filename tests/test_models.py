@@ -15,10 +15,11 @@ from bnrepro import models, norms
 from bnrepro.config import MLP, VGG11, ResNet
 
 RGB, DIGIT = (3, 32, 32), (1, 28, 28)
-CHOICES = {
-    cls: {spec.name: spec.metadata["choices"] for spec in dataclasses.fields(cls)} for cls in (MLP, VGG11, ResNet)
+SMALL = {
+    MLP: {"depth": 2, "width": 8, "groups": 2},
+    VGG11: {"width": 0.05, "groups": 1},
+    ResNet: {"depth": 8, "width": 0.25, "groups": 1},
 }
-SMALL = {MLP: {"depth": 2, "width": 8}, VGG11: {"width": 0.05}, ResNet: {"depth": 8, "width": 0.25}}
 CHOICES = {cls: {spec.name: spec.metadata["choices"] for spec in dataclasses.fields(cls)} for cls in SMALL}
 
 
@@ -130,9 +131,9 @@ def test_resnet_written_out(normed):
         shortcut = z.new_zeros(len(z), channels, *(side // stride for side in z.shape[2:]))
         shortcut[:, : z.shape[1]] = z[:, :, ::stride, ::stride]
         z = (convolution(convolution(z, block.first, stride).relu(), block.second, 1) + shortcut).relu()
-    expected = model.output(normal(z, model.norm).mean((2, 3)))
+    expected = model.output(normal(z, model.last_norm).mean((2, 3)))
     assert len(model.blocks) == 6 and z.shape[1:] == (16, 8, 8)
-    assert isinstance(model.norm, nn.BatchNorm2d) == (normed == "last")
+    assert isinstance(model.last_norm, nn.BatchNorm2d) == (normed == "last")
     torch.testing.assert_close(model(x), expected, rtol=1e-4, atol=1e-5)
 
 
@@ -155,7 +156,7 @@ def test_every_choice_builds(cls):
 def test_norms_share_initial_weights(cls, init):
     plain, *normed = (
         dict(models.build(cls(**SMALL[cls], norm=norm, init=init), RGB, 10, seed=3).named_parameters())
-        for norm in ("none", "batch", "batch_manual")
+        for norm in CHOICES[cls]["norm"]
     )
     for arm in normed:
         shared = [name for name in arm if ".norm." not in name]
@@ -222,6 +223,20 @@ def test_named_inits_are_torchs(name):
     torch.testing.assert_close(layer.linear.weight, expected, check_device=False)
 
 
+@pytest.mark.parametrize("cls", [MLP, VGG11])
+def test_two_norms_alternate_and_share_initial_weights(cls):
+    mixed, plain = (
+        models.build(cls(**SMALL[cls] | {"norm": "batch"} | more), RGB, 10, seed=3)
+        for more in ({"alternate": "renorm", "gamma": 2.0}, {"gamma": 2.0})
+    )
+    found = [layer.norm for layer in models.layers(mixed) if layer.norm is not None]
+    assert len(found) == (2 if cls is MLP else 8)
+    assert all(isinstance(norm, norms.BatchRenorm) for norm in found[1::2])
+    assert all(isinstance(norm, nn.BatchNorm1d | nn.BatchNorm2d) for norm in found[::2])
+    for (name, one), (other_name, other) in zip(mixed.named_parameters(), plain.named_parameters(), strict=True):
+        assert name == other_name and torch.equal(one, other)
+
+
 @pytest.mark.parametrize("norm", CHOICES[MLP]["norm"])
 def test_layers_know_their_norm(norm):
     for config, shape in ((MLP(**SMALL[MLP], norm=norm), DIGIT), (VGG11(**SMALL[VGG11], norm=norm), RGB)):
@@ -231,12 +246,14 @@ def test_layers_know_their_norm(norm):
         assert output.norm is None
 
 
-@pytest.mark.parametrize("cls", [MLP, VGG11])
-def test_gain_multiplies_all_weights_but_the_output_layers(cls):
+@pytest.mark.parametrize("cls", [MLP, VGG11, ResNet])
+def test_weight_scale_multiplies_all_weights_but_the_output_layers(cls):
     shape = DIGIT if cls is MLP else RGB
-    plain, scaled = (models.layers(models.build(cls(**SMALL[cls], gain=g), shape, 10, seed=0)) for g in (1.0, 4.0))
+    plain, scaled = (
+        models.layers(models.build(cls(**SMALL[cls], weight_scale=g), shape, 10, seed=0)) for g in (1.0, 4.0)
+    )
     for one, other in zip(plain, scaled, strict=True):
-        factor = 4 if one.activation is not None else 1
+        factor = 1 if one.name == "output" else 4
         assert torch.equal(factor * one.linear.weight, other.linear.weight)
 
 
@@ -252,6 +269,7 @@ def test_layers_in_order(norm):
         assert all(layer.linear is model.get_submodule(layer.name) for layer in found)
         for layer in found[:-1]:
             assert layer.activation is model.get_submodule(layer.name.rpartition(".")[0] + ".activation")
+            assert layer.norm is model.get_submodule(layer.name.rpartition(".")[0] + ".norm")
         assert found[-1].activation is None
 
 

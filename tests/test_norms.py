@@ -159,6 +159,69 @@ def test_affine_says_what_is_learned(norm, affine):
     assert list(layer.state_dict()) == list(nn.BatchNorm2d(3).state_dict())
 
 
+@pytest.mark.parametrize("shape", [(5, 6), (5, 6, 2, 3)])
+@pytest.mark.parametrize("groups", [1, 2, 3])
+def test_group_and_layer_norm_written_out(shape, groups):
+    config = Normed(norm="group", groups=groups, gamma=2.0, eps=1e-3)
+    layer = norms.make(config, 6, len(shape) // 2).double()
+    x = draw(shape, 0)
+    parts = x.reshape(5, groups, -1)
+    expected = 2 * (parts - parts.mean(2, keepdim=True)) / (parts.var(2, keepdim=True, correction=0) + 1e-3).sqrt()
+    torch.testing.assert_close(layer(x), expected.reshape(shape))
+    torch.testing.assert_close(layer(x)[:1], layer(x[:1]))  # no example looks at the others
+    if groups == 1:
+        same = norms.make(dataclasses.replace(config, norm="layer"), 6, len(shape) // 2).double()
+        torch.testing.assert_close(same(x), layer(x), rtol=0, atol=0)
+    if groups == 1 and len(shape) == 2:
+        torch.testing.assert_close(same(x), 2 * nn.functional.layer_norm(x, [6], eps=1e-3))
+
+
+AVERAGES = {
+    "l1": lambda rows: rows.abs().mean(0),
+    "l2": lambda rows: (rows**2).mean(0) ** 0.5,
+    "linf": lambda rows: rows.abs().max(0)[0],
+}
+
+
+@pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
+@pytest.mark.parametrize("norm", AVERAGES)
+def test_lp_norm_written_out(norm, shape):
+    """The average norm is of the activations before their mean is subtracted; the moving averages follow both."""
+    layer = norms.make(Normed(norm=norm, eps=1e-3, momentum=0.3), 3, len(shape) // 2).double()
+    x = draw(shape, 0)
+    rows = x.movedim(1, -1).reshape(-1, 3)
+    mean, scale = rows.mean(0), AVERAGES[norm](rows)
+    expected = ((rows - mean) / (scale + 1e-3)).reshape(x.movedim(1, -1).shape).movedim(-1, 1)
+    torch.testing.assert_close(layer(x), expected)
+    torch.testing.assert_close(layer.running_mean, 0.3 * mean)
+    torch.testing.assert_close(layer.running_scale, 0.7 + 0.3 * scale)
+    layer.eval()
+    rows = (rows - layer.running_mean) / (layer.running_scale + 1e-3)
+    torch.testing.assert_close(layer(x), rows.reshape(x.movedim(1, -1).shape).movedim(-1, 1))
+
+
+@pytest.mark.parametrize("norm", AVERAGES)
+def test_gradient_of_lp_norm(norm):
+    layer = norms.make(Normed(norm=norm), 3, 2).double()
+    x = draw(SHAPES["4d"], 0).requires_grad_()
+    assert torch.autograd.gradcheck(layer, (x,))
+
+
+def test_l2_is_batch_norm_where_the_mean_is_zero():
+    x = draw((6, 3), 0)
+    x -= x.mean(0)
+    lp, batch = (norms.make(Normed(norm=norm, eps=0.0), 3, 1).double() for norm in ("l2", "batch_manual"))
+    torch.testing.assert_close(lp(x), batch(x))
+    assert not torch.allclose(lp(x + 1), batch(x + 1))
+
+
+def test_statistics_of_lp_norm_are_buffers_without_graph():
+    layer = norms.LpNorm(3, "l1")
+    layer(torch.randn(6, 3, generator=torch.Generator().manual_seed(0), requires_grad=True))
+    assert [name for name, _ in layer.named_buffers()] == ["running_mean", "running_scale", "num_batches_tracked"]
+    assert all(buffer.grad_fn is None and not buffer.requires_grad for buffer in layer.buffers())
+
+
 def test_make_knows_every_choice():
     assert set(norms.NORMS) == set(CHOICES["norm"]) and set(norms.LEARNED) == set(CHOICES["affine"])
 
@@ -169,6 +232,7 @@ def test_make_names_what_is_wrong():
         (Normed(norm="batch", affine="all"), 1, "both, gamma, beta, none"),
         (Normed(norm="batch"), 3, "must be 1"),
         (Normed(norm="batch", eps=0.0), 1, "batch_manual"),
+        (Normed(norm="group", groups=2), 1, "must divide the 3 channels"),
     ):
         with pytest.raises(ValueError, match=text):
             norms.make(config, 3, dims)

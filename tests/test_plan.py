@@ -162,15 +162,17 @@ def test_a_long_list_of_axes_is_cut_and_the_key_keeps_names_apart(planned):
 # Keys and defaults: a change of either silently changes what the directories of old runs mean.
 
 DEFAULTS = {
-    "experiment": "none", "scale": "quick", "seed": 0, "device": "auto", "threads": 1,
+    "experiment": "none", "scale": "quick", "seed": 0, "device": "auto", "threads": 1, "task": "train",
     "data": {
         "kind": "mnist5k", "name": None, "root": "data", "path": None, "image": "native", "normalize": "channel",
-        "crop": 0, "flip": False, "train_size": None, "valid_size": 0, "test_size": None, "batch_size": 128,
+        "crop": 0, "flip": False, "train_size": None, "valid_size": 0, "test_size": None, "batch_size": 128, "clump": 1,
         "last_batch": "drop", "shape": [1, 28, 28], "size": 1000, "signal": 1.0,
     },
     "model": {
         "norm": "none", "affine": "both", "gamma": 1.0, "eps": 1e-05, "momentum": 0.1, "bias": False,
-        "init": "glorot_uniform", "init_std": 0.01, "gain": 1.0,
+        "init": "glorot_uniform", "init_std": 0.01, "weight_scale": 1.0, "groups": 32,
+        "ghost": None, "alternate": "same", "r_max": 3.0, "d_max": 5.0, "renorm_start": 5000, "r_end": 40000,
+        "d_end": 25000,
         "kind": "mlp", "depth": 10, "width": 100, "activation": "sigmoid", "place": "before",
         "biases": True,
     },
@@ -188,12 +190,16 @@ DEFAULTS = {
 OTHER_DEFAULTS = {
     VGG11: {
         "norm": "none", "affine": "both", "gamma": 1.0, "eps": 1e-05, "momentum": 0.1, "bias": False,
-        "init": "glorot_uniform", "init_std": 0.01, "gain": 1.0,
+        "init": "glorot_uniform", "init_std": 0.01, "weight_scale": 1.0, "groups": 32,
+        "ghost": None, "alternate": "same", "r_max": 3.0, "d_max": 5.0, "renorm_start": 5000, "r_end": 40000,
+        "d_end": 25000,
         "kind": "vgg11", "width": 1.0, "head": "linear", "dropout": 0.5,
     },
     ResNet: {
         "norm": "none", "affine": "both", "gamma": 1.0, "eps": 1e-05, "momentum": 0.1, "bias": False,
-        "init": "glorot_uniform", "init_std": 0.01, "gain": 1.0,
+        "init": "glorot_uniform", "init_std": 0.01, "weight_scale": 1.0, "groups": 32,
+        "ghost": None, "alternate": "same", "r_max": 3.0, "d_max": 5.0, "renorm_start": 5000, "r_end": 40000,
+        "d_end": 25000,
         "kind": "resnet", "depth": 20, "width": 1.0, "normed": "all",
     },
     RMSprop: {"kind": "rmsprop", "lr": 4e-05, "decay": 0.9, "momentum": 0.8, "eps": 1e-08, "weight_decay": 0.0},

@@ -48,7 +48,7 @@ def test_the_geometric_mean_is_that_of_the_logarithms():
 def test_the_bootstrap_is_the_same_each_time_and_leaves_random_state_alone():
     values = [3.0, 1.0, 4.0, 1.0, 5.0, 9.0, 2.0]
     before = np.random.get_state()[1].copy()
-    first, again = (stats.bootstrap(values, lambda x: float(x.mean())) for _ in range(2))
+    first, again = (stats.bootstrap(values, lambda x: x.mean(axis=-1)) for _ in range(2))
     assert first == again and first.low < first.value < first.high
     assert (np.random.get_state()[1] == before).all()
     same(stats.median(values), 3.0, 1.0, 5.0, 7)
@@ -56,12 +56,17 @@ def test_the_bootstrap_is_the_same_each_time_and_leaves_random_state_alone():
 
 def test_the_bootstrap_resamples_seeds_and_not_numbers():
     rows = [[0.0, 10.0], [0.0, 10.0], [0.0, 10.0]]  # every seed alike: no spread, whatever is inside of one
-    same(stats.bootstrap(rows, lambda x: float(x.mean())), 5.0, 5.0, 5.0, 3)
+    same(stats.bootstrap(rows, lambda x: x.mean(axis=(-2, -1))), 5.0, 5.0, 5.0, 3)
+
+
+def test_a_statistic_that_would_mix_the_samples_is_refused():
+    with pytest.raises(ValueError, match="reduce the last axes only"):
+        stats.bootstrap([1.0, 2.0, 3.0], lambda x: x.mean())
 
 
 def test_the_bootstrap_agrees_with_students_interval_on_many_values():
     values = np.random.default_rng(1).normal(size=400)
-    exact, resampled = stats.mean(values), stats.bootstrap(values, lambda x: float(x.mean()))
+    exact, resampled = stats.mean(values), stats.bootstrap(values, lambda x: x.mean(axis=-1))
     assert (resampled.low, resampled.high) == pytest.approx((exact.low, exact.high), abs=0.02)
 
 

@@ -44,6 +44,8 @@ class GridSweeper(Sweeper):
         command = shlex.join(["bnrepro", "run", *(argument.lstrip("+") for argument in arguments)])
         if planned.settings["launch"] and not planned.settings["dry_run"]:
             _check_engine(type(self.launcher).__name__)
+        if planned.settings["batched"] and type(self.launcher).__name__ != "LocalLauncher":
+            raise ConfigError("batched", "true", "needs hydra/launcher=local, since other engines start run by run")
         here = type(self.launcher).__name__ in ("LocalLauncher", "BasicLauncher", "JoblibLauncher")
         raise SystemExit(sweep.run(planned, command, self._launch, here))
 

@@ -1,0 +1,91 @@
+"""One run to look at: its layers.csv found by directory or by name, the statistic that is shown, and the words."""
+
+from __future__ import annotations
+
+import html
+import io
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bnrepro import paths, records, theory, words
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True)
+class Look:
+    """A run: its name, its layers.csv with the column `missing`, and the theory for its frozen configuration."""
+
+    name: str
+    layers: pd.DataFrame
+    expected: tuple[float, str] | None = None
+
+    @cached_property
+    def findings(self) -> list[words.Finding]:
+        return words.findings(self.layers, self.expected)
+
+    def grid(self, statistic: str | None) -> pd.DataFrame:
+        """Layers by steps of one statistic, by default the gradient that the words are about.
+
+        Raises RecordError for a statistic that the run did not record.
+        """
+        there = list(dict.fromkeys(self.layers["statistic"]))
+        if statistic is not None and statistic not in there:
+            raise records.RecordError(f"statistic={statistic}: {self.name} recorded {', '.join(there)}")
+        return words.grid(self.layers, statistic or words.statistic_of(self.layers))
+
+    def missing(self, statistic: str | None) -> pd.DataFrame:
+        """True where a layer had no gradient, as against one that is not finite."""
+        shown = self.layers.assign(value=self.layers["missing"].astype(float))
+        return words.grid(shown, statistic or words.statistic_of(self.layers)).ne(0)
+
+
+def find(run: str, out: Path = Path("outputs")) -> Look:
+    """A run by its directory, or by its name under OUT or among the published results.
+
+    Raises RecordError where there is none, or more than one, or where no gradient is recorded.
+    """
+    directory = Path(run)
+    if not directory.is_dir():
+        places = sorted(path for path in out.glob("*/*/runs/*") if path.name == run)
+        if len(places) > 1:
+            raise records.RecordError(f"{run}: {len(places)} runs have this name; give a directory: {places[0]}, ...")
+        if not places:
+            return _published(run, out)
+        directory = places[0]
+    layers = records.read_layers(directory / "layers.csv")
+    names = list(layers["run"].unique())
+    if len(names) > 1:
+        raise records.RecordError(f"{directory}: holds {len(names)} runs; give one by name: {names[0]}, ...")
+    config = records.read_json(directory / "config.json")
+    return _checked(Look(directory.resolve().name, layers, theory.expected(config) if config else None))
+
+
+def section(run: str) -> str:
+    """HTML for one run: the figure as inline SVG and the words as a list, all text escaped."""
+    from bnrepro import look_figure
+
+    look, svg = find(run), io.StringIO()
+    look_figure.save([look], svg, file_format="svg")
+    items = "".join(f"<li>{html.escape(finding.text)}</li>" for finding in look.findings)
+    picture = svg.getvalue()
+    return f"<figure>{picture[picture.index('<svg') :]}</figure>\n<ul>{items}</ul>\n"
+
+
+def _published(run: str, out: Path) -> Look:
+    for path in sorted(paths.RESULTS.glob("*/layers.csv")):
+        layers = records.read_layers(path)
+        if (rows := layers[layers["run"] == run]).size:
+            return _checked(Look(run, rows))
+    raise records.RecordError(f"{run}: neither a run's directory nor a run in {out} or {paths.RESULTS.name}")
+
+
+def _checked(look: Look) -> Look:
+    try:
+        words.statistic_of(look.layers)
+    except ValueError as error:
+        raise records.RecordError(f"{look.name}: {error}") from None
+    return look

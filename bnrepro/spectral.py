@@ -1,0 +1,116 @@
+"""Largest singular values of many matrices at once, fast enough to be taken of every layer at every step."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+STEPS = 10  # of Lanczos; on gradients of a deep sigmoid MLP with BN, 8 leave errors of 1e-5 and 10 of 1e-7
+PATIENCE = 6  # times as many steps for a matrix that is too large for LAPACK
+TOLERANCE = 1e-6  # relative, of the estimated error of an eigenvalue
+BOUND = 1e-3  # relative, of the residual, which the error never exceeds however close the next eigenvalue is
+DENSE = 512  # up to this size Gram matrices pay; beyond, products with the matrix and its transpose do
+SAFE = (1e-25, 1e25)  # sums of squares whose terms float32 can hold
+
+
+@torch.no_grad()
+def spectral_norms(matrices: Sequence[Tensor]) -> list[float]:
+    """Largest singular value of each [out, in]; 0, inf or nan where the largest entry is.
+
+    The root of the largest eigenvalue of the smaller Gram matrix, by Lanczos iterations on all matrices together (Golub
+    & Van Loan, Matrix Computations, 4th ed., section 10.1) from a fixed start, so that a value depends on its matrix
+    alone; where the residual does not vouch for it, by LAPACK. Good to 1e-6, and to 1e-3 where the two largest singular
+    values agree to 1e-3. The Gram matrices go to the host in one transfer.
+    """
+    wide = [_wide_rows(matrix) for matrix in matrices]
+    small = [n for n, matrix in enumerate(wide) if len(matrix) <= DENSE]
+    found = dict(zip(small, _of_small([wide[n] for n in small]), strict=True)) if small else {}
+    return [found[n] if n in found else _of_large(matrix) for n, matrix in enumerate(wide)]
+
+
+def _wide_rows(matrix: Tensor) -> Tensor:
+    """At least float32, and with no more rows than columns."""
+    wide = matrix.to(torch.promote_types(matrix.dtype, torch.float32))
+    return wide if wide.shape[0] <= wide.shape[1] else wide.T
+
+
+def _of_small(matrices: list[Tensor]) -> list[float]:
+    grams = _grams(matrices)
+    scales = np.ones(len(matrices))
+    for n in np.flatnonzero(~_safe(grams)):  # the squares of gradients of 1e-20 underflow
+        scales[n] = matrices[n].abs().amax().item()
+        grams[n] = _grams([matrices[n] / scales[n]], len(grams[n]))[0] if 0 < scales[n] < math.inf else 0
+    values = _eigenvalues(grams)
+    return [float(scale * math.sqrt(value)) if 0 < scale < math.inf else float(scale)
+            for scale, value in zip(scales, values, strict=True)]  # fmt: skip
+
+
+def _grams(matrices: list[Tensor], size: int = 0) -> np.ndarray:
+    """matrix @ matrix.T of each, padded with zeros to the size of the largest: [n, size, size]."""
+    size = size or max(map(len, matrices))
+    grams = matrices[0].new_zeros(len(matrices), size, size)
+    for gram, matrix in zip(grams, matrices, strict=True):
+        gram[: len(matrix), : len(matrix)] = matrix @ matrix.T
+    return grams.cpu().numpy()
+
+
+def _safe(grams: np.ndarray) -> np.ndarray:
+    squares = np.trace(grams, axis1=1, axis2=2)
+    return (squares > SAFE[0]) & (squares < SAFE[1])
+
+
+def _eigenvalues(grams: np.ndarray) -> np.ndarray:
+    """The largest of each [n, size, size]."""
+    traces = np.trace(grams, axis1=1, axis2=2)
+    units = grams / np.where(traces > 0, traces, 1)[:, None, None]
+    values, good = _lanczos(lambda v: (units @ v[:, :, None])[:, :, 0], units[:, 0], STEPS)
+    for n in np.flatnonzero(~good):
+        values[n] = max(0.0, np.linalg.eigvalsh(units[n].astype(float))[-1])  # float32 fails on gradients of dead nets
+    return values * traces
+
+
+def _of_large(matrix: Tensor) -> float:
+    scale = matrix.abs().amax().item()
+    if not 0 < scale < math.inf:
+        return scale
+    unit = matrix / scale
+
+    def apply(v: np.ndarray) -> np.ndarray:
+        return ((torch.from_numpy(v).to(unit.device) @ unit) @ unit.T).cpu().numpy()
+
+    like = np.empty((1, len(unit)), unit[:0].cpu().numpy().dtype)
+    return float(scale * math.sqrt(_lanczos(apply, like, PATIENCE * STEPS)[0][0]))
+
+
+def _lanczos(apply: Callable, like: np.ndarray, steps: int) -> tuple[np.ndarray, np.ndarray]:
+    """Largest eigenvalue of each symmetric matrix, and whether it is good, from apply(v [n, size]) -> A v.
+
+    The error of a Ritz value is at most its residual, and about the residual squared over the gap to the next.
+    """
+    count, size = like.shape
+    steps = min(steps, size)
+    start = np.random.default_rng(0).standard_normal(size).astype(like.dtype)
+    v = np.repeat(start[None] / np.linalg.norm(start), count, axis=0)
+    basis = np.zeros((count, steps, size), like.dtype)  # orthogonality is lost to rounding if not enforced
+    tridiagonal, beside, top = np.zeros((count, steps, steps)), np.zeros(count), np.zeros(count)
+    for step in range(steps):
+        if step:
+            tridiagonal[:, step, step - 1] = beside
+        basis[:, step] = v
+        w = apply(v)
+        along = basis @ w[:, :, None]
+        w = w - (basis.transpose(0, 2, 1) @ along)[:, :, 0]
+        tridiagonal[:, step, step] = along[:, step, 0]
+        beside, top = np.sqrt(np.einsum("ij,ij->i", w, w)), np.maximum(top, along[:, step, 0])
+        beside[beside <= TOLERANCE * top] = 0  # what is left is rounding
+        v = w / np.where(beside > 0, beside, np.inf)[:, None].astype(like.dtype)
+    values, vectors = np.linalg.eigh(tridiagonal)
+    residual = np.abs(vectors[:, -1, -1] * beside)
+    gap = values[:, -1] - (values[:, -2] if steps > 1 else 0) - residual
+    error = np.where(gap > residual, np.divide(residual**2, gap, where=gap > 0, out=residual.copy()), residual)
+    largest = values[:, -1].clip(0)
+    return largest, (error <= TOLERANCE * largest) & (residual <= BOUND * largest)

@@ -1,0 +1,73 @@
+"""protocol.json: what the runs share, in which settings they differ, and nothing private."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from bnrepro import config, protocol, records, report, validate
+
+MANIFEST = {"commit": "abc", "dirty": False, "device": "cpu", "threads": 1, "hardware": {"cores": 2}, "versions": {}}
+MLP, VGG = {"kind": "mlp", "width": 5}, {"kind": "vgg11", "width": 0.5}
+
+
+def plain(**changes) -> dict:
+    return config.as_dict(validate.build({"train": {"steps": 1}} | changes))
+
+
+def test_settings_are_shared_or_counted():
+    found = protocol.of(
+        "bnrepro run", [plain(seed=seed, optim={"kind": "sgd", "lr": 0.5}) for seed in (0, 1)], [{}, {}]
+    )
+    assert found["varied"] == {"seed": [[0, 1], [1, 1]]}
+    assert found["fixed"]["optim.lr"] == 0.5 and found["fixed"]["data.kind"] == "mnist5k"
+    assert found["fixed"]["train.epochs"] is None and found["fixed"]["probes.statistics"][0] == "grad_spectral"
+
+
+def test_a_setting_that_only_some_runs_have_is_not_shared():
+    runs = [plain(model=model, data={"image": "rgb32"}) for model in (MLP, MLP, VGG)]
+    found = protocol.of("bnrepro run", runs, [{}] * 3)
+    assert found["varied"]["model.depth"] == [[10, 2]] and found["varied"]["model.head"] == [["linear", 1]]
+    assert found["varied"]["model.width"] == [[5, 2], [0.5, 1]] and "model.depth" not in found["fixed"]
+    assert found["fixed"]["model.norm"] == "none"
+
+
+def test_every_setting_that_can_change_a_result_is_there_and_no_other():
+    found = protocol.of("bnrepro run", [plain()], [{}])
+    known = validate.known_fields()
+    mine = {name for name in config.flat(plain()) if known[name].metadata["identity"]}
+    assert set(found["fixed"]) == mine and found["varied"] == {}
+    assert not {"data.root", "data.path", "device", "threads", "experiment"} & mine
+
+
+def test_a_run_that_has_not_started_has_settings_and_no_machine():
+    found = protocol.of("bnrepro run", [plain(seed=0), plain(seed=1)], [MANIFEST | {"data": "d"}, {}])
+    assert found["machines"] == [[{"device": "cpu", "threads": 1, "cores": 2}, 1]]
+    assert found["images"][0][0]["data"] == "d" and found["images"][0][1] == 1
+    assert found["varied"]["seed"] == [[0, 1], [1, 1]]
+
+
+@pytest.mark.parametrize(
+    ("typed", "kept"),
+    [
+        ("bnrepro run experiment=a data.root=/home/me/data", "bnrepro run experiment=a data.root=DIR"),
+        ("bnrepro run 'data.path=/my data/x' out=/big optim.lr=0.1,1", "data.path=DIR out=DIR optim.lr=0.1,1"),
+        ("bnrepro run 'probes.steps=[1,2]' seed=0", "bnrepro run 'probes.steps=[1,2]' seed=0"),
+    ],
+)  # fmt: skip
+def test_the_command_is_kept_without_the_places_of_one_machine(typed, kept):
+    found = protocol.of(typed, [plain()], [{}])["command"]
+    assert found.endswith(kept) and "/" not in found
+
+
+def test_it_lies_beside_the_tables_of_a_sweep(trained, tiny, tmp_path):
+    run = trained(tiny({"seed": 3}))
+    home = run.directory.parent.parent / "home"
+    (home / "runs").mkdir(parents=True)
+    run.directory.rename(home / "runs" / "run")
+    command = "bnrepro run experiment=home data.root=/somewhere"
+    records.write_json({"command": command, "axes": ["optim.lr"], "runs": ["run"]}, home / "plan.json")
+    report.collect(home)
+    found = json.loads((home / "protocol.json").read_text())
+    assert found["fixed"]["seed"] == 3 and found["command"] == "bnrepro run experiment=home data.root=DIR"

@@ -1,0 +1,178 @@
+"""The words, on tables made for one finding each, and on published runs."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from bnrepro import paths, records, words
+
+STEPS = [1, 2, 3, 5, 8, 13, 20, 32, 50, 80]
+
+
+def table(gradients: np.ndarray, statistic: str = "grad_fro", missing: np.ndarray | bool = False) -> pd.DataFrame:
+    """Rows of layers.csv from an array [layers, steps]."""
+    depth, step = np.indices(gradients.shape)
+    values = {"step": np.take(STEPS, step).ravel(), "depth": depth.ravel() + 1, "value": gradients.ravel()}
+    names = [f"layer{i + 1}" for i in depth.ravel()]
+    flags = np.broadcast_to(missing, gradients.shape).ravel()
+    return pd.DataFrame(values).assign(layer=names, statistic=statistic, run="made", missing=flags)
+
+
+def flat(layers: int = 8, steps: int = 10, spread: float = 0.3) -> np.ndarray:
+    """A healthy net: the same gradient everywhere up to a scatter."""
+    return 0.1 * np.exp(spread * np.random.default_rng(0).standard_normal((layers, steps)))
+
+
+def by_depth(factor: float, layers: int = 10) -> np.ndarray:
+    """`factor` per layer towards the input; the output layer is another factor of 3 away."""
+    gradients = flat(layers, spread=0.05) * factor ** np.arange(layers - 1, -1, -1.0)[:, None]
+    gradients[-1] *= 3
+    return gradients
+
+
+def shares(dead: list[float], statistic: str) -> pd.DataFrame:
+    return table(np.array(dead)[:, None] * np.ones(4), statistic)
+
+
+def inf_from(step: int, rows: slice) -> np.ndarray:
+    gradients = flat()
+    gradients[rows, STEPS.index(step) :] = np.inf
+    return gradients
+
+
+def nan_once(step: int, row: int) -> np.ndarray:
+    gradients = flat()
+    gradients[row, STEPS.index(step)] = np.nan
+    return gradients
+
+
+def growing(factor: float) -> np.ndarray:
+    return flat(spread=0.1) * factor ** (np.arange(10) / 9)
+
+
+FROZEN = np.repeat([[True], [True], [False], [False], [False], [False], [False], [False]], 10, axis=1)
+SOMETIMES = np.arange(80).reshape(8, 10) % 7 == 0
+
+CASES = {
+    "healthy": (table(flat()), ["nothing remarkable"], "8 layers"),
+    "healthy, two layers": (table(flat(2)), ["nothing remarkable"], "2 layers"),
+    "healthy, one step": (table(flat(steps=1)), ["nothing remarkable"], r"\(step 1\)"),
+    "healthy, scattered tenfold": (table(flat(20, spread=1.0)), ["nothing remarkable"], "20 layers"),
+    "healthy, learning": (table(growing(0.02)), ["nothing remarkable"], "8 layers"),
+    "healthy, a third dead": (
+        pd.concat([table(flat()), shares([0.3] * 8, "act_dead"), shares([0.3] * 8, "act_saturated")]),
+        ["nothing remarkable"], "8 layers",
+    ),
+    "mean field ReLU, 10 layers": (
+        table(by_depth(1.21)), ["nothing remarkable"], r"grows 1.2\d? \[1.\d+, 1.\d+\] times",
+    ),
+    "steep but not certain": (
+        table(flat(8, spread=0) * np.array([[1e4, 1, 1, 1, 1, 1, 1, 1]]).T), ["nothing remarkable"], "8 layers",
+    ),
+    "vanishing": (
+        table(by_depth(1 / 4.1)), ["vanishing"],
+        r"shrinks 4.1\d? \[4.\d+, 4.\d+\] times.* layer1 gets 1/\d.*e\+05 of what layer10 gets \(steps 1 to 80\)",
+    ),
+    "vanishing below float32": (table(1e-80 * by_depth(1e-3)), ["vanishing"], r"shrinks (1e\+03|99\d)"),
+    "vanishing, spectral norms": (table(by_depth(0.25), "grad_spectral"), ["vanishing"], r"shrinks (3.99|4|4.01) "),
+    "exploding with depth": (table(by_depth(2.0)), ["exploding with depth"], r"layer1 gets .*e\+02 times what layer10"),
+    "exploding with time": (table(growing(1e7)), ["exploding with time"], r"since step 8"),
+    "diverged": (
+        table(inf_from(13, slice(0, 5))), ["not finite"],
+        "at step 13 the gradient of layer5, .* in 5 of 8 layers; 5 of 10 recorded steps, the last at 80",
+    ),
+    "nan once": (table(nan_once(5, 2)), ["not finite"], "step 5 the gradient of layer3, .* first; 1 of 10 recorded"),
+    "not finite from the start": (table(inf_from(1, slice(0, 8))), ["not finite"], "10 of 10 recorded steps"),
+    "vanishing, then not finite": (
+        table(np.concatenate([by_depth(0.2)[:, :9], np.full((10, 1), np.nan)], axis=1)),
+        ["not finite", "vanishing"], "step 80 the gradient of layer10",
+    ),
+    "zero": (table(flat() * (np.arange(8) > 2)[:, None]), ["zero"], r"layer1, layer2, layer3 \(3 of 8 layers\)"),
+    "dead": (
+        pd.concat([table(flat()), shares([0.1, 0.9, 0.5, 0.0], "act_dead")]),
+        ["dead"], "2 of 4 layers: layer2 90%, layer3 50%",
+    ),
+    "saturated": (
+        pd.concat([table(flat()), shares([0.97, 0.2, 0.2], "act_saturated")]),
+        ["saturated"], "1 of 3 layers: layer1 97%",
+    ),
+    "dead and vanishing": (
+        pd.concat([table(by_depth(0.1)), shares([0.8] * 10, "act_dead")]),
+        ["vanishing", "dead"], "shrinks 10 ",
+    ),
+    "frozen": (
+        table(np.where(FROZEN, np.nan, flat()), missing=FROZEN),
+        ["nothing remarkable", "no gradient"], "6 layers",
+    ),
+    "not used at every step": (
+        table(np.where(SOMETIMES, np.nan, flat()), missing=SOMETIMES), ["nothing remarkable"], "8 layers",
+    ),
+    "all frozen": (
+        table(np.full((3, 4), np.nan), missing=True), ["no gradient"], r"layer1, layer2, layer3 \(3 of 3",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_the_words_of_a_constructed_case(name):
+    layers, kinds, text = CASES[name]
+    found = words.findings(layers)
+    assert [finding.kind for finding in found] == kinds
+    assert re.search(text, found[0].text), found[0].text
+    assert all(finding.text.startswith(finding.kind) for finding in found)
+
+
+def test_findings_name_layers_and_steps():
+    (diverged,) = words.findings(CASES["diverged"][0])
+    assert diverged.step == 13 and diverged.layers == ("layer1", "layer2", "layer3", "layer4", "layer5")
+    (dead,) = words.findings(CASES["dead"][0])
+    assert dead.layers == ("layer2", "layer3")
+    (grows,) = words.findings(CASES["exploding with time"][0])
+    assert grows.step == 8  # where 1e7^(k/9) passes 100 times the mean of the first three
+
+
+def test_the_interval_of_the_factor_is_that_of_a_regression():
+    from scipy import stats
+
+    gradients = by_depth(0.3) * np.exp(0.5 * np.random.default_rng(1).standard_normal((10, 1)))
+    fit = words.trend(words.grid(table(gradients)))
+    line = stats.linregress(np.arange(9), np.log(gradients).mean(axis=1)[:9])
+    half = stats.t.ppf(0.975, 7) * line.stderr
+    expected = [-line.slope, -line.slope - half, -line.slope + half]
+    assert np.log([fit.factor, fit.low, fit.high]) == pytest.approx(expected)
+
+
+def test_the_theory_stands_beside_the_first_recorded_step():
+    gradients = by_depth(1 / 4.1)
+    gradients[:, 0] = by_depth(1 / 4.6)[:, 0]
+    (found,) = words.findings(table(gradients), (1 / 4.5, "a source"))
+    text = r"; at step 1 it shrinks 4.[56]\d? \[.*\] times, in theory shrinks 4.5 times at initialisation \(a source\)$"
+    assert re.search(text, found.text), found.text
+
+
+def test_a_table_without_gradients_is_refused():
+    with pytest.raises(ValueError, match="no gradient recorded: the table holds weight_fro"):
+        words.findings(table(flat(), "weight_fro"))
+
+
+def test_two_runs_are_compared_relative_to_their_last_layers():
+    text = words.compare(table(by_depth(0.1, 4)), table(7 * flat(4, spread=0)), ("A", "B"))
+    assert re.search(r"the first one gets (2.9|3|3.1)e\+03 times in B what it gets in A", text), text
+
+
+def test_published_runs_without_the_norm_vanish_and_with_it_are_healthy():
+    layers = records.read_layers(paths.RESULTS / "sigmoid_gradients" / "layers.csv")
+    for run, rows in layers.groupby("run"):
+        expected = "vanishing" if "norm=none" in run else "nothing remarkable"
+        assert [finding.kind for finding in words.findings(rows)] == [expected], run
+
+
+def test_the_words_need_no_torch():
+    code = "import sys, bnrepro.words, bnrepro.theory; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
