@@ -217,7 +217,7 @@ class Probes:
     units: int = setting(1, "recorded units of a layer, the first ones, where a pass looks at single units", least=1)
 
 
-TASKS = ("train", "invariance")
+TASKS = ("train", "invariance", "overhead")
 
 
 @dataclass

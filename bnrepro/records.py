@@ -113,7 +113,7 @@ def _cells(path: Path, table: str) -> pd.DataFrame:
 
     check(path, table)
     return pd.read_csv(
-        path, keep_default_na=False, na_values={name: [""] for name in ("value", "x", "y", "low", "high")}
+        path, keep_default_na=False, na_values={name: [""] for name in ("value", "x", "y", "ours", "low", "high")}
     )
 
 
