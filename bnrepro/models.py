@@ -41,6 +41,7 @@ def build(config: schema.MLP | schema.VGG11, shape: tuple[int, int, int], classe
     model = MODELS[config.kind](config, shape, classes)
     if config.alternate != "same":
         _alternate(model, config)
+    _surround(model, config)
     for layer in layers(model):
         _initialise(layer, config, seed)
     scale_hidden(model, config.weight_scale)
@@ -119,7 +120,7 @@ class VGG11(nn.Module):
         parts = OrderedDict(
             conv=skip_init(nn.Conv2d, channels, width, kernel_size=3, padding=1, bias=_keeps_bias(config)),
             norm=norms.make(config, width, dims=2),
-            activation=nn.ReLU(),  # in place would break backward hooks on the norm
+            activation=ACTIVATIONS[config.activation](),  # in place would break backward hooks on the norm
         )
         return nn.Sequential(parts)
 
@@ -205,6 +206,19 @@ def _alternate(model: nn.Module, config: schema.Normed) -> None:
     for layer in [layer for layer in layers(model) if layer.norm is not None][1::2]:
         shape, block = layer.linear.weight.shape, model.get_submodule(layer.name.rpartition(".")[0])
         block.norm = norms.make(other, shape[0], dims=len(shape) // 2)
+
+
+def _surround(model: nn.Module, config: schema.Normed) -> None:
+    """Dropout in front of every norm, or behind every hidden layer's block; noise behind every norm."""
+    dropped, noisy = config.drop > 0, config.noise != "none"
+    for layer in layers(model)[:-1] if dropped or noisy else ():
+        block = model.get_submodule(layer.name.rpartition(".")[0])
+        parts = {"drop": nn.Dropout(config.drop)} if dropped and config.drop_at == "norm" else {}
+        parts["norm"] = block.norm
+        parts |= {"noise": norms.Noise(config.noise)} if noisy else {}
+        block.norm = nn.Sequential(OrderedDict(parts)) if len(parts) > 1 else block.norm
+        if dropped and config.drop_at == "layer":
+            block.add_module("drop", nn.Dropout(config.drop))
 
 
 PARTS = ("activation", "norm")  # what a block of a model calls them

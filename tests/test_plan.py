@@ -170,13 +170,14 @@ DEFAULTS = {
     },
     "model": {
         "norm": "none", "affine": "both", "gamma": 1.0, "eps": 1e-05, "momentum": 0.1, "bias": False,
+        "noise": "none", "drop": 0.0, "drop_at": "layer",
         "init": "glorot_uniform", "init_std": 0.01, "weight_scale": 1.0, "groups": 32,
         "ghost": None, "alternate": "same", "r_max": 3.0, "d_max": 5.0, "renorm_start": 5000, "r_end": 40000,
         "d_end": 25000,
         "kind": "mlp", "depth": 10, "width": 100, "activation": "sigmoid", "place": "before",
         "biases": True,
     },
-    "optim": {"kind": "sgd", "lr": 0.1, "momentum": 0.0, "nesterov": False, "weight_decay": 0.0},
+    "optim": {"kind": "sgd", "lr": 0.1, "momentum": 0.0, "nesterov": False, "weight_decay": 0.0, "decay_on": "all"},
     "schedule": {"kind": "constant", "every": 20.0, "factor": 0.1, "floor": 0.0},
     "train": {
         "epochs": None, "steps": None, "precision": "fp32", "channels_last": False, "eval_every": 1.0,
@@ -190,13 +191,15 @@ DEFAULTS = {
 OTHER_DEFAULTS = {
     VGG11: {
         "norm": "none", "affine": "both", "gamma": 1.0, "eps": 1e-05, "momentum": 0.1, "bias": False,
+        "noise": "none", "drop": 0.0, "drop_at": "layer",
         "init": "glorot_uniform", "init_std": 0.01, "weight_scale": 1.0, "groups": 32,
         "ghost": None, "alternate": "same", "r_max": 3.0, "d_max": 5.0, "renorm_start": 5000, "r_end": 40000,
         "d_end": 25000,
-        "kind": "vgg11", "width": 1.0, "head": "linear", "dropout": 0.5,
+        "kind": "vgg11", "width": 1.0, "activation": "relu", "head": "linear", "dropout": 0.5,
     },
     ResNet: {
         "norm": "none", "affine": "both", "gamma": 1.0, "eps": 1e-05, "momentum": 0.1, "bias": False,
+        "noise": "none", "drop": 0.0, "drop_at": "layer",
         "init": "glorot_uniform", "init_std": 0.01, "weight_scale": 1.0, "groups": 32,
         "ghost": None, "alternate": "same", "r_max": 3.0, "d_max": 5.0, "renorm_start": 5000, "r_end": 40000,
         "d_end": 25000,
