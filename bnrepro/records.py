@@ -114,7 +114,7 @@ def read_layers(path: Path) -> pd.DataFrame:
 def _cells(path: Path, table: str) -> pd.DataFrame:
     import pandas as pd
 
-    empty = {name: [""] for name in ("value", "x", "y", "low", "high")}
+    empty = {name: [""] for name in ("value", "x", "y", "ours", "low", "high")}
     return pd.read_csv(io.StringIO(check(path, table)), keep_default_na=False, na_values=empty)
 
 
