@@ -16,8 +16,8 @@ from bnrepro.claims import Claim
 
 LI, HOFFER, LAARHOVEN = "Li et al. 2019", "Hoffer et al. 2018, poster", "van Laarhoven 2017"
 HALF = 0.5  # the drop rate of single comparisons
-PLACES = {"norm": "dropout before norm", "layer": "dropout before layer"}
-PENALTIES = {"all": "penalty", "output": "no penalty", "imitated": "imitated penalty"}
+PLACES = {"norm": "dropout in front of the norm", "layer": "dropout in front of the layer"}
+PENALTIES = {"all": "L2 penalty", "output": "without penalty", "imitated": "penalty imitated"}
 TITLES = {
     "shift": "variance shift, mean over norms", "depth": f"variance shift, drop rate {HALF:g}", "test": "final test accuracy",
     "repaired": "the same, statistics taken again", "accuracy": "test accuracy", "length": "length of the weights",
@@ -58,9 +58,9 @@ def draw(data, fig):
         axis.set_yscale("log" if panel in ("shift", "depth", "length") else "linear")
         if panel in ("test", "repaired", "accuracy"):
             axis.set_ylim(0, 1)
-        if panel in ("shift", "accuracy"):
+        if panel in ("shift", "accuracy") and axis.lines:
             axis.legend(fontsize=6)
-    fig.supylabel("above: dropout; below right: penalty", fontsize=7)
+    fig.supylabel("dropout: above and below left; penalty: the other two", fontsize=7)
     fig.supxlabel("median over seeds, band: their range", **style.NOTE)
 
 
