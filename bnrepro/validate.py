@@ -142,7 +142,14 @@ def _check_together(config: Config) -> None:
         raise ConfigError(
             "model.eps", 0, "must be above 0 with model.norm=batch or renorm, torch refuses it; batch_manual takes 0"
         )
+    if config.model.kind == "resnet" and config.model.normed == "last" and config.model.alternate != "same":
+        raise ConfigError(
+            "model.alternate", config.model.alternate, "must be same for model.normed=last, a single norm"
+        )
+    if config.model.kind == "resnet" and (config.model.depth - 2) % 6:
+        raise ConfigError("model.depth", config.model.depth, "must be 6n + 2 for model.kind=resnet, e.g. 20 or 110")
     _check_ghost(config)
+    _check_prediction(config)
     if config.model.kind == "vgg11" and config.data.kind == "synthetic" and min(config.data.shape[1:]) < 32:
         raise ConfigError("data.shape", config.data.shape, "must be at least 32x32 for model.kind=vgg11")
     if (
@@ -159,8 +166,20 @@ def _check_together(config: Config) -> None:
         _check_linear_map(config)
     if config.optim.kind == "sgd" and config.optim.nesterov and config.optim.momentum == 0:
         raise ConfigError("optim.nesterov", True, "needs optim.momentum above 0")
+    if config.optim.kind == "sgd" and config.optim.decay_on == "imitated":
+        _check_imitated(config)
     if not (config.device in ("auto", "cpu", "cuda") or config.device.removeprefix("cuda:").isdigit()):
         raise ConfigError("device", config.device, one_of(config.device, ("auto", "cpu", "cuda", "cuda:0")))
+
+
+def _check_imitated(config: Config) -> None:
+    """The imitation is exact for plain SGD and a norm that each channel's length does not reach through."""
+    batch = config.model.norm in ("batch", "batch_manual") and config.model.alternate == "same"
+    if not batch or getattr(config.model, "place", "before") != "before":
+        expected = "needs model.norm=batch or batch_manual everywhere, in front of the activation"
+        raise ConfigError("optim.decay_on", "imitated", expected)
+    if config.optim.momentum:
+        raise ConfigError("optim.momentum", config.optim.momentum, "must be 0 for optim.decay_on=imitated")
 
 
 def _check_ghost(config: Config) -> None:
@@ -176,8 +195,23 @@ def _check_ghost(config: Config) -> None:
         raise ConfigError("model.ghost", size, expected)
 
 
+def _check_prediction(config: Config) -> None:
+    """Asked before the first step, since the answer would come after the last one."""
+    wanted, sizes = config.train, config.train.test_batches
+    if wanted.precise and not wanted.population_batches:
+        raise ConfigError("train.precise", "true", "needs train.population_batches above 0")
+    if sizes and config.model.ghost is not None:
+        raise ConfigError("train.test_batches", sizes, "only with model.ghost=null, which has groups of its own")
+    alone = config.model.norm not in WITHOUT_BATCH and config.model.kind == "mlp"
+    if 1 in sizes and alone:
+        raise ConfigError("train.test_batches", sizes, "must be at least 2 in an MLP: a single image has no variance")
+    if (sizes or wanted.corruptions) and config.data.kind == "linear_map":
+        raise ConfigError("train.test_batches", sizes, "takes images with classes, not data.kind=linear_map")
+
+
 def _check_groups(model: Normed) -> None:
-    channels = [model.width] if model.kind == "mlp" else [max(1, round(n * model.width)) for n in (64, 128, 256, 512)]
+    widths = {"vgg11": (64, 128, 256, 512), "resnet": (16, 32, 64)}.get(model.kind)
+    channels = [max(1, round(n * model.width)) for n in widths] if widths else [model.width]
     if "group" in (model.norm, model.alternate) and any(count % model.groups for count in channels):
         expected = f"must divide the channels of every layer ({', '.join(map(str, channels))})"
         raise ConfigError("model.groups", model.groups, expected)
