@@ -1,4 +1,7 @@
-"""A training script as anyone has one, and the four lines that watch its gradients (marked with #)."""
+"""A training script as anyone has one, and the four lines that watch its gradients (marked with #).
+
+A second argument, attach(model, "outputs/mine"), would write outputs/mine/layers.csv.
+"""
 
 import torch
 from torch import nn
@@ -9,7 +12,7 @@ torch.manual_seed(0)
 hidden = [part for _ in range(8) for part in (nn.Linear(50, 50), nn.Sigmoid())]
 model = nn.Sequential(nn.Linear(20, 50), nn.Sigmoid(), *hidden, nn.Linear(50, 2))
 optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-watch = attach(model)  # "outputs/mine" as a second argument writes outputs/mine/layers.csv
+watch = attach(model)  #
 
 for _ in range(50):
     points = torch.randn(64, 20)
