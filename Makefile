@@ -2,6 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 SCALE ?= quick
+EXPERIMENTS ?= sigmoid_gradients vgg_curves lr_sweep affine_ablation mean_field
 export UV_PYTHON_DOWNLOADS := never
 
 ENGINES := .venv-slurm/installed .venv-ray/installed
@@ -11,8 +12,8 @@ SLURM := munge slurmctld slurmd slurm-client slurm-wlm-basic-plugins slurmdbd ma
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
-quickstart: .venv/installed  ## install, run all experiments at SCALE=quick, draw them, print the claims
-	$(BIN)/bnrepro reproduce scale=$(SCALE)
+quickstart: .venv/installed  ## install, run EXPERIMENTS (empty: all) at SCALE=quick, draw them, print the claims
+	$(BIN)/bnrepro reproduce $(EXPERIMENTS) scale=$(SCALE)
 
 test: .venv/installed lint  ## install, lint and run the tests
 	$(BIN)/python -m pytest

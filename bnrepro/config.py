@@ -198,6 +198,19 @@ class Train:
     population_batches: int = setting(
         0, "training batches for the statistics of Algorithm 2 at every evaluation, 0 for none", least=0
     )
+    precise: bool = setting(
+        False, "with population_batches: also the variance of all these images together, split test_precise"
+    )
+    test_batches: list[int] = setting(
+        [],
+        "after the last step: score test images in batches of so many, by the statistics of each batch; splits "
+        "test_batch (mixed like the training batches) and test_sorted (by label)",
+        least=1,
+    )
+    corruptions: list[str] = setting(
+        [], "after the last step: score corrupted test images, by the moving averages (split test_corrupted) and by "
+        "the largest of test_batches (test_corrupted_batch)", choices=("noise", "contrast", "blur"),
+    )  # fmt: skip
     diverged_above: float = setting(
         1000.0, "a loss above this multiple of the first counts as diverged (threshold of Bjorck et al. 2018, Fig. 3)",
         above=1,

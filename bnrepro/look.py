@@ -76,8 +76,8 @@ def section(run: str) -> str:
 
 
 def _published(run: str, out: Path) -> Look:
-    for path in sorted(paths.RESULTS.glob("*/layers.csv")):
-        layers = records.read_layers(path)
+    for path in sorted(paths.RESULTS.glob("*/runs.csv")):
+        layers = records.read_layers(path.with_name("layers.csv"))
         if (rows := layers[layers["run"] == run]).size:
             return _checked(Look(run, rows))
     raise records.RecordError(f"{run}: neither a run's directory nor a run in {out} or {paths.RESULTS.name}")

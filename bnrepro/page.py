@@ -185,8 +185,9 @@ def _models(runs: pd.DataFrame) -> list[tuple[str, str, int]]:
 
 def _files(home: Path) -> list[tuple[str, str, str]]:
     """(name, bytes, start of the SHA-256) of the files that figure and verdicts are made of."""
-    found = [(file, (home / file).read_bytes()) for file in publish.TABLES if (home / file).exists()]
-    return [(file, f"{len(content):,}", hashlib.sha256(content).hexdigest()[:16]) for file, content in found]
+    found = [path for file in publish.TABLES if (path := records.stored(home / file)).exists()]
+    contents = [(path.name, path.read_bytes()) for path in found]
+    return [(name, f"{len(content):,}", hashlib.sha256(content).hexdigest()[:16]) for name, content in contents]
 
 
 def _time(seconds: float) -> str:

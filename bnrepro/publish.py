@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
 import re
-import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -33,7 +33,7 @@ def publish(name: str, home: Path) -> None:
     for file in FILES:
         if not (home / file).exists():
             raise records.RecordError(f"{home / file}: not there; make it: bnrepro draw {name}")
-        if (size := (home / file).stat().st_size) > LIMIT:
+        if (size := len(_packed((home / file).read_bytes(), file))) > LIMIT:
             raise records.RecordError(
                 f"{home / file}: {size} bytes; record fewer steps (probes.steps), the limit is {LIMIT}"
             )
@@ -41,13 +41,23 @@ def publish(name: str, home: Path) -> None:
 
 
 def copy(home: Path, target: Path, files: tuple[str, ...]) -> None:
-    """Raises RecordError naming the file that is not there."""
+    """Replace the files in `target`; a table above LIMIT is compressed. Raises RecordError for a missing one."""
     target.mkdir(parents=True, exist_ok=True)
     for file in files:
+        source = records.stored(home / file)
         try:
-            shutil.copyfile(home / file, target / file)
+            content = source.read_bytes()
         except FileNotFoundError:
-            raise records.RecordError(f"{home / file}: not there") from None
+            raise records.RecordError(f"{source}: not there") from None
+        kept = _packed(content, source.name)
+        for name in (file, f"{file}.gz"):
+            (target / name).unlink(missing_ok=True)
+        (target / (source.name if kept is content else f"{file}.gz")).write_bytes(kept)
+
+
+def _packed(content: bytes, name: str) -> bytes:
+    """A large table compressed, the same bytes whenever that is done; anything else as it is."""
+    return gzip.compress(content, mtime=0) if name.endswith(".csv") and len(content) > LIMIT else content
 
 
 def write_gallery() -> None:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import csv
+import gzip
+import io
 import json
 import os
+import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -111,10 +114,8 @@ def read_layers(path: Path) -> pd.DataFrame:
 def _cells(path: Path, table: str) -> pd.DataFrame:
     import pandas as pd
 
-    check(path, table)
-    return pd.read_csv(
-        path, keep_default_na=False, na_values={name: [""] for name in ("value", "x", "y", "ours", "low", "high")}
-    )
+    empty = {name: [""] for name in ("value", "x", "y", "ours", "low", "high")}
+    return pd.read_csv(io.StringIO(check(path, table)), keep_default_na=False, na_values=empty)
 
 
 def write_frame(frame: pd.DataFrame, path: Path, table: str) -> None:
@@ -148,13 +149,22 @@ def read_json(path: Path) -> dict | None:
         raise RecordError(f"{path}: {error}") from None
 
 
+def stored(path: Path) -> Path:
+    """The file, or the compressed one that stands in its place: large tables are published as .csv.gz."""
+    packed = path.with_name(f"{path.name}.gz")
+    return packed if packed.exists() and not path.exists() else path
+
+
 def check(path: Path, table: str) -> str:
     """The text of a table. Raises RecordError, naming file and line, for a wrong header or a row that was cut."""
+    path = stored(path)
     try:
-        with open(path, newline="") as file:
+        with gzip.open(path, "rt", newline="") if path.suffix == ".gz" else open(path, newline="") as file:
             text = file.read()
     except (FileNotFoundError, NotADirectoryError):
         raise RecordError(f"{path}: not there") from None
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise RecordError(f"{path}: {error}") from None
     reader = csv.reader(text.splitlines())
     header = next(reader, [])
     fixed = COLUMNS[table]

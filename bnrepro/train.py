@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from bnrepro import data, decay, losses, measures, models, norms, optim, passes, probes
+from bnrepro import data, decay, losses, measures, models, norms, optim, passes, prediction, probes
 from bnrepro.config import Config
 from bnrepro.records import Table
 from bnrepro.streams import stream
@@ -179,8 +179,14 @@ class Run:
         for split in ("valid", "test"):
             self._write(step, split, **self._score(split))
         if count := self.config.train.population_batches:
-            with self._precision(), norms.population_statistics(self.model, self._training_images(step, count)):
-                self._write(step, "test_population", **self._score("test"))
+            for precise in (False, True) if self.config.train.precise else (False,):
+                images = self._training_images(step, count)
+                with self._precision(), norms.population_statistics(self.model, images, precise):
+                    self._write(step, "test_precise" if precise else "test_population", **self._score("test"))
+        if step == self.steps:
+            with self._precision():
+                for split, metric, value in prediction.rows(self.model, self.dataset, self.config):
+                    self._write(step, split, **{metric: value})
 
     def _training_images(self, step: int, count: int) -> Iterator[torch.Tensor]:
         """The first `count` batches of the epoch of this step."""

@@ -149,6 +149,7 @@ def _check_together(config: Config) -> None:
     if config.model.kind == "resnet" and (config.model.depth - 2) % 6:
         raise ConfigError("model.depth", config.model.depth, "must be 6n + 2 for model.kind=resnet, e.g. 20 or 110")
     _check_ghost(config)
+    _check_prediction(config)
     if config.model.kind == "vgg11" and config.data.kind == "synthetic" and min(config.data.shape[1:]) < 32:
         raise ConfigError("data.shape", config.data.shape, "must be at least 32x32 for model.kind=vgg11")
     if (
@@ -192,6 +193,20 @@ def _check_ghost(config: Config) -> None:
     if config.data.batch_size % size or config.data.last_batch == "keep":
         expected = f"must divide data.batch_size={config.data.batch_size}, with data.last_batch=drop"
         raise ConfigError("model.ghost", size, expected)
+
+
+def _check_prediction(config: Config) -> None:
+    """Asked before the first step, since the answer would come after the last one."""
+    wanted, sizes = config.train, config.train.test_batches
+    if wanted.precise and not wanted.population_batches:
+        raise ConfigError("train.precise", "true", "needs train.population_batches above 0")
+    if sizes and config.model.ghost is not None:
+        raise ConfigError("train.test_batches", sizes, "only with model.ghost=null, which has groups of its own")
+    alone = config.model.norm not in WITHOUT_BATCH and config.model.kind == "mlp"
+    if 1 in sizes and alone:
+        raise ConfigError("train.test_batches", sizes, "must be at least 2 in an MLP: a single image has no variance")
+    if (sizes or wanted.corruptions) and config.data.kind == "linear_map":
+        raise ConfigError("train.test_batches", sizes, "takes images with classes, not data.kind=linear_map")
 
 
 def _check_groups(model: Normed) -> None:

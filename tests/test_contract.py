@@ -28,7 +28,8 @@ EXPERIMENTS = paths.experiments()
 SCALES = ("quick", "laptop", "paper")
 DRAWN = ("figure.csv", "claims.csv", "figure.svg", "figure.png")
 PUBLISHED = [name for name in EXPERIMENTS if (paths.RESULTS / name / "runs.csv").exists()]
-SPLITS = {"batch", "train", "valid", "test", "test_population"}
+SPLITS = {"batch", "train", "valid", "test", "test_population", "test_precise"}
+SPLITS |= {"test_batch", "test_sorted", "test_corrupted", "test_corrupted_batch"}
 METRICS = {"loss", "accuracy", "gradient_norm", "gradient_change"}
 MEASURED = {"ics_norm", "ics_norm_after", "ics_distance", "ics_cosine", "grad_std", "grad_kurtosis", "grad_share"}
 MEASURED |= {"channel_mean", "channel_std", "input_q15", "input_q50", "input_q85", "norm_skew"}
@@ -174,7 +175,7 @@ def test_it_runs_and_its_tables_obey_the_schema(name, smoke):
     assert tables.metrics["value"].notna().all()
     known = {name for name in STATISTICS if name != "activations"} | MEASURED
     measured = tables.layers["statistic"].str.split("@").str[0].unique()
-    assert all(name in known or name.startswith("act_") for name in measured)
+    assert all(name in known or name.startswith(("act_", "norm_")) for name in measured)
     assert not tables.metrics.duplicated(["run", "step", "split", "metric"]).any()
     assert not tables.layers.duplicated(["run", "step", "depth", "statistic"]).any()
     assert set(records.varied(tables.runs)) <= set(validate.known_fields())

@@ -150,7 +150,7 @@ def test_data_versions_time_and_records_are_on_the_page(name, parsed):
     assert f"{int(runs['parameters'].iloc[0]):,}" in parsed.after(f"{name}-model")
     assert f"bnrepro draw --committed {name}" in parsed.after(f"{name}-commands")
     assert protocol["command"] in parsed.after(f"{name}-commands")
-    assert f"{(paths.RESULTS / name / 'layers.csv').stat().st_size:,}" in parsed.after(f"{name}-records")
+    assert f"{records.stored(paths.RESULTS / name / 'layers.csv').stat().st_size:,}" in parsed.after(f"{name}-records")
 
 
 @pytest.mark.parametrize("name", PUBLISHED)

@@ -181,7 +181,8 @@ DEFAULTS = {
     "schedule": {"kind": "constant", "every": 20.0, "factor": 0.1, "floor": 0.0},
     "train": {
         "epochs": None, "steps": None, "precision": "fp32", "channels_last": False, "eval_every": 1.0,
-        "population_batches": 0, "diverged_above": 1000.0, "stalled_below": 1.5, "checkpoint_seconds": 60.0,
+        "population_batches": 0, "precise": False, "test_batches": [], "corruptions": [],
+        "diverged_above": 1000.0, "stalled_below": 1.5, "checkpoint_seconds": 60.0,
     },
     "probes": {
         "statistics": ["grad_spectral", "grad_fro", "grad_abs_mean"], "per_decade": 10, "steps": None, "passes": [],

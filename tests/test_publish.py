@@ -177,6 +177,26 @@ def test_a_table_too_large_for_a_repository_is_refused(run_here, checkout, capsy
     assert code == 2 and "record fewer steps" in err and not (checkout / "results" / NAME).exists()
 
 
+def test_a_large_table_is_published_compressed_and_read_as_before(run_here, checkout, capsys, monkeypatch):
+    size = (run_here / "layers.csv").stat().st_size
+    others = [file.stat().st_size for file in run_here.iterdir() if file.suffix != ".csv"]
+    limit = max([size // 4, *others])
+    assert limit < size
+    monkeypatch.setattr(publish, "LIMIT", limit)
+    before = records.load(run_here).layers
+    assert command(capsys, "publish", NAME, "scale=laptop")[0] == 0
+    home = checkout / "results" / NAME
+    assert not (home / "layers.csv").exists() and (home / "layers.csv.gz").stat().st_size < size / 3
+    pd.testing.assert_frame_equal(records.load(home).layers, before)
+    assert command(capsys, "check")[0] == 0
+    first = (home / "layers.csv.gz").read_bytes()
+    assert command(capsys, "publish", NAME, "scale=laptop")[0] == 0
+    assert (home / "layers.csv.gz").read_bytes() == first
+    (home / "layers.csv.gz").write_bytes(first[:-50])
+    with pytest.raises(records.RecordError, match=r"layers.csv.gz: "):
+        records.load(home)
+
+
 def test_redrawing_mends_figure_and_gallery(checkout, capsys):
     home, readme = checkout / "results" / NAME, checkout / "README.md"
     change(home / "figure.csv", 3, "y", "1.5")
