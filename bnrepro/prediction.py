@@ -39,7 +39,7 @@ def rows(model: nn.Module, dataset: Dataset, config: Config) -> Iterator[Row]:
             yield from ((split, f"{name}@{size}", value) for name, value in found.items())
     for name in config.train.corruptions:
         for severity in SEVERITIES:
-            changed = CORRUPTIONS[name](images.float(), severity)
+            changed = CORRUPTIONS[name](images, severity)
             with norms.evaluating(model):
                 found = {"test_corrupted": score(model, dataset, changed, labels, mixed.split(CHUNK))}
             if sizes:
@@ -51,7 +51,7 @@ def rows(model: nn.Module, dataset: Dataset, config: Config) -> Iterator[Row]:
 
 
 def score(model: nn.Module, dataset: Dataset, images: Tensor, labels: Tensor, batches: Sequence[Tensor]) -> dict:
-    """Mean loss and accuracy over `batches` of positions, of images [N, C, H, W] in grey levels from 0 to 255."""
+    """Mean loss and accuracy over `batches` of positions, of images uint8 [N, C, H, W]."""
     loss, correct = 0.0, 0
     for rows in batches:
         rows = rows.to(labels.device)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from torch import nn
@@ -93,8 +95,8 @@ def test_scoring_disturbs_neither_the_run_nor_its_other_rows(tiny, trained):
 
 def test_corrupted_images_are_scored_by_moving_averages_and_by_the_batch(tiny, trained, values):
     run = trained(tiny({"train.test_batches": [2, 10], "train.corruptions": ["contrast"]}))
-    images, labels = CORRUPTIONS["contrast"](run.dataset.test.images.float(), 5), run.dataset.test.labels
-    logits = run.model.eval()(normalize(images, run.dataset))
+    images, labels = CORRUPTIONS["contrast"](run.dataset.test.images, 5), run.dataset.test.labels
+    logits = run.model.eval()((images / 255 - run.dataset.mean) / run.dataset.std)
     loss = nn.functional.cross_entropy(logits, labels).item()
     assert values(run, "test_corrupted", "loss@contrast5")[run.steps] == pytest.approx(loss, rel=1e-5)
     batches = prediction.whole(prediction._mixed(labels, 1), 10)
@@ -107,20 +109,20 @@ def test_corrupted_images_are_scored_by_moving_averages_and_by_the_batch(tiny, t
 
 
 def test_corruptions_are_what_they_say():
-    images = torch.full((2, 3, 20, 20), 100.0)
-    images[:, :, 10, 10] = 200.0
+    images = torch.full((2, 3, 40, 40), 100, dtype=torch.uint8)
+    images[:, :, 20, 20] = 250
     for severity in SEVERITIES:
-        moved = CORRUPTIONS["noise"](images, severity) - images
-        assert moved.std() == pytest.approx(255 * NOISE[severity - 1], rel=0.05) and abs(moved.mean()) < 2
-        mean, less = images.mean((2, 3)), CORRUPTIONS["contrast"](images, severity)
-        torch.testing.assert_close(less.mean((2, 3)), mean)
-        torch.testing.assert_close((less[0, 0, 10, 10] - mean[0, 0]), CONTRAST[severity - 1] * (200 - mean[0, 0]))
-        kernel = (CORRUPTIONS["blur"](images, severity) - 100)[0, 0] / 100
-        assert kernel.sum() == pytest.approx(1, rel=1e-3)
-        assert kernel[10, 11] / kernel[10, 10] == pytest.approx(
-            torch.exp(torch.tensor(-1 / (2 * BLUR[severity - 1] ** 2))).item(), rel=1e-3
-        )
-    torch.testing.assert_close(CORRUPTIONS["noise"](images, 3), CORRUPTIONS["noise"](images, 3), rtol=0, atol=0)
+        changed = {name: corrupt(images, severity) for name, corrupt in CORRUPTIONS.items()}
+        assert all(one.dtype == torch.uint8 and one.shape == images.shape for one in changed.values())
+        moved = changed["noise"].float() - images
+        assert moved[..., :20].std() == pytest.approx(255 * NOISE[severity - 1], rel=0.05) and abs(moved.mean()) < 1
+        mean = images[0, 0].float().mean().item()
+        less = CONTRAST[severity - 1] * (250 - mean)
+        assert changed["contrast"][0, 0, 20, 20].item() == pytest.approx(mean + less, abs=0.51)
+        peak, beside = (changed["blur"][0, 0, 20, 20 + k].item() - 100 for k in (0, 1))
+        assert beside / peak == pytest.approx(math.exp(-1 / (2 * BLUR[severity - 1] ** 2)), abs=0.04)
+        assert (changed["blur"][:, :, 0] == 100).all()
+    assert torch.equal(CORRUPTIONS["noise"](images, 3), CORRUPTIONS["noise"](images, 3))
 
 
 @pytest.mark.parametrize(
