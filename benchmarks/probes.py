@@ -2,23 +2,27 @@
 
     python benchmarks/probes.py
 
-A run's share is computed from the time of a recorded and of an ordinary step, taken in turn, and the number of recorded
-steps of the run; for VGG11-BN of the laptop scale of vgg_curves, for the MLP of one of 825 steps.
+Recorded and ordinary steps are taken in turn in one run. A run's share follows from their times and from the number of
+recorded steps: for VGG11-BN those of the laptop scale of vgg_curves, for the MLP those of a run of 825 steps.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
+import itertools
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
+from statistics import median
 
 import torch
-from side_by_side import line, machine, medians
+from side_by_side import line, machine
 from throughput import config as vgg
 
 from bnrepro import probes, train, validate
-from bnrepro.config import GRADIENT_STATISTICS, Config, Probes
+from bnrepro.config import Config, Probes
 
 MLP_STEPS = 825
 
@@ -33,70 +37,48 @@ def mlp(norm: str, **probing) -> Config:
     })  # fmt: skip
 
 
-def seconds_a_step(config: Config, recorded: list[int], steps: int) -> float:
-    """Mean over `steps` steps of a real run, from step 100 on, recording the given ones."""
-    config.probes.steps = recorded
+def step_seconds(config: Config, steps: int) -> tuple[float, float]:
+    """Median time of a recorded and of an ordinary step of a real run, taken in turn from step 100 on."""
+    config.probes.steps = list(range(100, 101 + steps, 2))
+    config.train.steps = 101 + steps  # the last step is recorded whatever the list says, and is not reached
     with tempfile.TemporaryDirectory() as directory:
         run = train.Run(config, Path(directory))
         run.progress.step, run.progress.first_loss = 99, 2.3
         times = []
-        try:
+        with contextlib.suppress(train.Interrupted):
             run.train(stop=lambda: len(times) > steps, tick=lambda step: times.append(time.perf_counter()))
-        except train.Interrupted:
-            run.close()
-    return (times[steps] - times[0]) / steps
+        run.close()
+    spent = [after - before for before, after in itertools.pairwise(times)]  # the first of them is of step 101
+    return median(spent[1::2]), median(spent[0::2])
 
 
-def share(name: str, make, total: int, steps: int, repeats: int) -> None:
+def share(name: str, make: Callable[[], Config], total: int, steps: int) -> None:
     """Of a run of `total` steps with the default cadence, against one without probes."""
-    every = list(range(total + 1))
-    found = medians({
-        "ordinary": lambda: seconds_a_step(make(), [], steps), "recorded": lambda: seconds_a_step(make(), every, steps),
-    }, repeats)  # fmt: skip
+    recorded, ordinary = step_seconds(make(), steps)
     count = len(set(probes.logarithmic(Probes().per_decade, total)))
-    plain = total * found["ordinary"]
-    extra = count * (found["recorded"] - found["ordinary"])
+    plain, extra = total * ordinary, count * (recorded - ordinary)
     what = f"{name}, default probes ({count} of {total} steps recorded)"
     print(line(what, f"{plain + extra:.2f} s", f"off {plain:.2f} s", extra / plain, "<= 0.03 more"))
 
 
-def every_step(norm: str, repeats: int) -> None:
-    every, steps = list(range(MLP_STEPS)), 300
-    kinds = {
-        "no logging": [],
-        "grad_fro": ["grad_fro"],
-        "grad_spectral": ["grad_spectral"],
-        "all three": list(GRADIENT_STATISTICS),
-    }
-    measures = {
-        name: lambda wanted=wanted: seconds_a_step(mlp(norm, statistics=wanted), every if wanted else [], steps)
-        for name, wanted in kinds.items()
-    }
-    found = medians(measures, repeats)
-    for name, goal in (("grad_fro", "<= 0.05"), ("grad_spectral", "<= 0.25"), ("all three", "none set")):
-        extra = found[name] / found["no logging"] - 1
-        against = f"no logging {found['no logging'] * 1e3:.2f} ms"
-        print(
-            line(
-                f"sigmoid MLP, norm={norm}, {name} of every layer at every step",
-                f"{found[name] * 1e3:.2f} ms",
-                against,
-                extra,
-                goal + " more",
-            )
-        )
+def every_step(norm: str, statistics: list[str], goal: str, steps: int) -> None:
+    recorded, ordinary = step_seconds(mlp(norm, statistics=statistics), steps)
+    what = f"sigmoid MLP, norm={norm}, {', '.join(statistics)} of every layer at every step"
+    against = f"no logging {ordinary * 1e3:.2f} ms"
+    print(line(what, f"{recorded * 1e3:.2f} ms", against, recorded / ordinary - 1, goal))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument("--steps", type=int, default=2000, help="steps of the MLP, half of them recorded")
     options = parser.parse_args()
     torch.set_num_threads(1)
     print(machine())
     for norm in ("none", "batch"):
-        every_step(norm, options.repeats)
-        share(f"MLP, norm={norm}", lambda norm=norm: mlp(norm), MLP_STEPS, 200, options.repeats)
-    share("VGG11-BN, bf16", lambda: vgg("bf16"), vgg("bf16").train.steps, 6, min(3, options.repeats))
+        every_step(norm, ["grad_fro"], "<= 0.05 more", options.steps)
+        every_step(norm, ["grad_spectral"], "<= 0.25 more", options.steps)
+        share(f"MLP, norm={norm}", lambda norm=norm: mlp(norm), MLP_STEPS, options.steps)
+    share("VGG11-BN, bf16", lambda: vgg("bf16"), vgg("bf16").train.steps, 40)
 
 
 if __name__ == "__main__":

@@ -157,7 +157,7 @@ def status(words: list[str]) -> int:
     return 0
 
 
-def inspect(runs: list[str], statistic: str | None, figure: str | None, out: str) -> int:
+def inspect(runs: list[str], statistic: str | None, figure: str | None, tensorboard: str | None, out: str) -> int:
     """gradients of one run, or of two side by side: heat map, curves, and what they mean"""
     from bnrepro import look
 
@@ -172,6 +172,11 @@ def inspect(runs: list[str], statistic: str | None, figure: str | None, out: str
 
         look_figure.save(looks, figure, statistic)
         print(f"figure: {figure}")
+    if tensorboard:
+        from bnrepro import board
+
+        for one in looks:
+            print(f"tensorboard: {board.export(one, Path(tensorboard))}")
     return 0
 
 
@@ -259,5 +264,6 @@ def _parser() -> argparse.ArgumentParser:
         "--statistic", metavar="NAME", help="what to show, as layers.csv names it; default: the gradient"
     )
     flags.add_argument("--figure", metavar="FILE", help="write a picture too: .png, .svg or .pdf")
+    flags.add_argument("--tensorboard", metavar="DIR", help="write every row as a scalar of TensorBoard too")
     flags.add_argument("--out", metavar="DIR", default="outputs", help="where runs are looked for by name")
     return parser

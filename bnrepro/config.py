@@ -81,6 +81,14 @@ class Normed:
         0.1, "weight of the new batch in the moving statistics; null: plain average", above=0, most=1
     )
     bias: bool = setting(False, "keep a layer's bias in front of a norm, where beta makes it redundant")
+    noise: str = setting(
+        "none", "noise of Santurkar et al. (2018) behind every norm, with a mean for each unit or for a whole layer",
+        choices=("none", "unit", "layer"),
+    )  # fmt: skip
+    drop: float = setting(0.0, "share of units that dropout sets to 0 in every hidden layer", least=0, below=1)
+    drop_at: str = setting(
+        "layer", "that dropout in front of the next layer, or of the layer's own norm", choices=("layer", "norm")
+    )
     init: str = setting(
         "glorot_uniform", "initial weights",
         choices=("glorot_normal", "glorot_uniform", "kaiming_normal", "kaiming_uniform", "fan_in", "gaussian")
@@ -120,10 +128,23 @@ class VGG11(Normed):
 
     kind: str = setting("vgg11", "model", choices=("vgg11",))
     width: float = setting(1.0, "multiplies the number of channels of every convolution", above=0)
+    activation: str = setting("relu", "nonlinearity of the convolutions", choices=("relu", "sigmoid", "tanh"))
     head: str = setting(
         "linear", "one linear layer, or torchvision's three with dropout", choices=("linear", "torchvision")
     )
     dropout: float = setting(0.5, "dropout of head=torchvision", least=0, below=1)
+
+
+@dataclass
+class ResNet(Normed):
+    """Residual nets of He et al. (2016), section 4.2, for 32x32 images: 6n + 2 layers, shortcuts without weights."""
+
+    kind: str = setting("resnet", "model", choices=("resnet",))
+    depth: int = setting(20, "layers with weights: 6n + 2", least=8)
+    width: float = setting(1.0, "multiplies the number of channels of every convolution", above=0)
+    normed: str = setting(
+        "all", "norm behind every convolution, or one alone behind the last block", choices=("all", "last")
+    )
 
 
 @dataclass
@@ -133,6 +154,10 @@ class SGD:
     momentum: float = setting(0.0, "momentum", least=0, below=1)
     nesterov: bool = setting(False, "Nesterov's momentum")
     weight_decay: float = setting(0.0, "L2 penalty added to the gradient", least=0)
+    decay_on: str = setting(
+        "all", "that penalty: on all parameters, on the output layer alone, or there and imitated elsewhere by the "
+        "size of steps", choices=("all", "output", "imitated"),
+    )  # fmt: skip
 
 
 @dataclass
@@ -202,6 +227,7 @@ GRADIENT_STATISTICS = ("grad_spectral", "grad_fro", "grad_abs_mean")
 STATISTICS = (*GRADIENT_STATISTICS, "grad_max", "weight_fro", "activations", "norm")
 PASSES = (
     "loss_along", "gradient_along", "ics", "gradient_shape", "channels", "saturation", "unit_inputs", "norm_inputs",
+    "unit_moments", "variance_shift",
 )  # fmt: skip
 
 
@@ -218,7 +244,7 @@ class Probes:
     units: int = setting(1, "recorded units of a layer, the first ones, where a pass looks at single units", least=1)
 
 
-TASKS = ("train", "invariance")
+TASKS = ("train", "invariance", "overhead")
 
 
 @dataclass
@@ -241,7 +267,7 @@ class Config:
 
 # Sections that come in kinds: model.kind=vgg11 has other fields than model.kind=mlp.
 KINDS = {
-    "model": {"mlp": MLP, "vgg11": VGG11},
+    "model": {"mlp": MLP, "vgg11": VGG11, "resnet": ResNet},
     "optim": {"sgd": SGD, "rmsprop": RMSprop, "adam": Adam},
 }
 PLAIN = {"data": Data, "schedule": Schedule, "train": Train, "probes": Probes}

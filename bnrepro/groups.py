@@ -22,8 +22,11 @@ FREE = (
 TAKES = {
     "model.norm": (("none", "batch"), "only norms that torch.vmap takes"),
     "model.head": (("linear",), "each run would need its own dropout"),
+    "model.noise": (("none",), "each run would need its own noise"),
+    "model.drop": ((0.0,), "each run would need its own dropout"),
     "model.alternate": (("same",), "only norms that torch.vmap takes"),
     "model.ghost": ((None,), "each run would need its own groups of images"),
+    "optim.decay_on": (("all",), "all parameters are one vector with one penalty"),
     "probes.passes": (([],), "passes around an update are of one run"),
     "task": (("train",), "there is nothing to train together"),
     "train.precision": (("fp32", "fp64"), "autocast does not reach through torch.vmap"),

@@ -25,6 +25,8 @@ from bnrepro.activations import Listener
 if TYPE_CHECKING:
     import pandas as pd
 
+    from bnrepro import look
+
 CHEAP = ("grad_fro", "grad_abs_mean", "grad_max")
 FOLLOWING = ("update_ratio", "grad_noise")  # known at the next call
 FULL = (*CHEAP, "grad_spectral", "weight_fro", *FOLLOWING, "activations")
@@ -123,6 +125,12 @@ class Inspector:
         from bnrepro import words
 
         return [finding.text for finding in words.findings(self._layers())]
+
+    def look(self, name: str = "watched") -> look.Look:
+        """What `terminal.show` and `look_figure.draw` show, under this name."""
+        from bnrepro import look
+
+        return look.Look(name, self._layers())
 
     def _layers(self) -> pd.DataFrame:
         import pandas as pd

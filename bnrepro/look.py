@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import html
-import io
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -64,15 +62,15 @@ def find(run: str, out: Path = Path("outputs")) -> Look:
     return _checked(Look(directory.resolve().name, layers, theory.expected(config) if config else None))
 
 
-def section(run: str) -> str:
-    """HTML for one run: the figure as inline SVG and the words as a list, all text escaped."""
-    from bnrepro import look_figure
-
-    look, svg = find(run), io.StringIO()
-    look_figure.save([look], svg, file_format="svg")
-    items = "".join(f"<li>{html.escape(finding.text)}</li>" for finding in look.findings)
-    picture = svg.getvalue()
-    return f"<figure>{picture[picture.index('<svg') :]}</figure>\n<ul>{items}</ul>\n"
+def of_arms(home: Path) -> list[Look]:
+    """Of the tables of an experiment the first run of each norm, two at most, with gradients of several layers."""
+    runs = records.read(home / "runs.csv", "runs")
+    layers = records.read_layers(home / "layers.csv")
+    layers = layers[layers["statistic"].isin(words.GRADIENTS)]
+    deep = layers.groupby("run")["layer"].nunique()
+    runs = runs[runs["run"].isin(deep.index[deep > 1])]
+    firsts = runs.drop_duplicates("model.norm") if "model.norm" in runs else runs
+    return [Look(run, layers[layers["run"] == run]) for run in firsts["run"].head(2)]
 
 
 def _published(run: str, out: Path) -> Look:

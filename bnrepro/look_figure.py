@@ -11,10 +11,12 @@ import numpy as np
 import pandas as pd
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator
 
 from bnrepro import records, style, words
 from bnrepro.look import Look
 
+DATED = {"svg": "Date", "pdf": "CreationDate"}
 LABELS = 24  # names of layers that fit beside a heat map
 
 
@@ -24,16 +26,21 @@ def save(looks: Sequence[Look], target: str | Path | TextIO, statistic: str | No
     Raises RecordError for a name whose ending is no picture format.
     """
     kinds = sorted(Figure().canvas.get_supported_filetypes())
-    if not file_format and (kind := Path(target).suffix.lstrip(".").lower()) not in kinds:
+    kind = file_format or Path(target).suffix.lstrip(".").lower()
+    if kind not in kinds:
         raise records.RecordError(f"figure={target}: must end in {', '.join(kinds)}, not in {kind or 'nothing'}")
     with mpl.rc_context(style.RC):
-        draw(looks, statistic).savefig(target, format=file_format, metadata=None)
+        draw(looks, statistic).savefig(
+            target, format=file_format, metadata={DATED[kind]: None} if kind in DATED else None
+        )
 
 
+@mpl.rc_context(style.RC)
 def draw(looks: Sequence[Look], statistic: str | None = None) -> Figure:
+    """The figure that `save` writes, to show in a notebook."""
     grids = [look.grid(statistic) for look in looks]
     rows = max(len(grid) for grid in grids)
-    figure = Figure(figsize=(style.WIDTH, len(looks) * np.clip(0.13 * rows + 1.5, 2.4, 6)))
+    figure = Figure(figsize=(style.WIDTH, len(looks) * np.clip(0.13 * rows + 1.5, 2.4, 6)), layout="constrained")
     norm = _norm(grids)
     parts = np.atleast_1d(figure.subfigures(len(looks), 1))
     for part, look, grid in zip(parts, looks, grids, strict=True):
@@ -76,7 +83,10 @@ def _curves(axis, grid: pd.DataFrame, norm: LogNorm) -> None:
         axis.plot(kept.index, kept.to_numpy(), color=colour, linewidth=0.9, marker="" if grid.shape[1] > 1 else "o")
     axis.set(xscale="log", yscale="log", xlabel="step", ylim=(norm.vmin / 1.5, norm.vmax * 1.5))
     axis.xaxis.set_major_formatter("{x:g}")
-    axis.xaxis.set_minor_formatter("{x:g}" if grid.columns[-1] < 20 * grid.columns[0] else "")
+    axis.xaxis.set_minor_locator(LogLocator(subs=(2, 5)))
+    axis.xaxis.set_minor_formatter("{x:g}" if grid.columns[-1] <= 1000 * grid.columns[0] else "")
+    if grid.shape[1] > 1:
+        axis.set_xlim(grid.columns[0], grid.columns[-1])
     for label, place in (("first", 0), ("last", -1)):
         axis.plot([], [], color=colours[place], label=f"{label}: {grid.index[place]}")
     axis.legend(loc="best", fontsize=5.5, frameon=True, framealpha=0.8, edgecolor="none")

@@ -11,12 +11,14 @@ from collections.abc import Iterable, Iterator
 import torch
 from torch import nn
 
+from bnrepro.models import Layer
 from bnrepro.passes import Params, Scene
 
 Scalar = tuple[str, float]
 Row = tuple[int, str, str, float]  # depth, layer, statistic, value
 
 PERCENTILES = (15, 50, 85)
+SHIFT_BATCHES = 8
 BINS = torch.linspace(-8.25, 8.25, 34)  # edges, in standard deviations: centres -8, -7.5, ..., 8
 
 
@@ -123,6 +125,41 @@ def unit_inputs(scene: Scene) -> Iterator[Row]:
                 yield layer.depth, layer.name, f"input_q{percent}@{unit}", value
 
 
+def unit_moments(scene: Scene) -> Iterator[Row]:
+    """Mean and variance of what goes into the nonlinearity of the first probes.units units of each layer, over batch
+    and positions, in training mode (Santurkar et al. 2018, Fig. 8)."""
+    hidden = [layer for layer in scene.layers if layer.activation is not None]
+    seen = scene.seen([layer.activation for layer in hidden], scene.images)
+    for layer in hidden:
+        values = seen[layer.activation][0].transpose(0, 1).flatten(1)[: scene.config.units].double()
+        for unit, (mean, variance) in enumerate(zip(values.mean(1), values.var(1, correction=0), strict=True)):
+            yield layer.depth, layer.name, f"input_mean@{unit}", mean.item()
+            yield layer.depth, layer.name, f"input_var@{unit}", variance.item()
+
+
+def variance_shift(scene: Scene) -> Iterator[Row]:
+    """How far the variance of a norm's input in evaluation is from the moving one (Li et al. 2019, section 3).
+
+    Over the images of 8 training batches, in evaluation mode: `variance_ratio` is the mean over channels of variance
+    over moving variance, `variance_shift` that of this ratio or its inverse, whichever is larger; 1 is no shift.
+    Channels of which either vanishes are left out. Layers whose norm has no moving variance have no rows.
+    """
+    tracked = {layer: norm for layer in scene.layers if (norm := _tracking(layer)) is not None}
+    with scene.evaluating():
+        seen = [scene.seen(tracked.values(), images) for images in scene.training(SHIFT_BATCHES)] if tracked else []
+    for layer, norm in tracked.items():
+        values = torch.cat([each[norm][0].transpose(0, 1).flatten(1) for each in seen], 1).double()
+        real, moving = values.var(1), norm.running_var.double()
+        ratio = (real / moving)[(real > 0) & (moving > 0)]
+        yield layer.depth, layer.name, "variance_ratio", ratio.mean().item()
+        yield layer.depth, layer.name, "variance_shift", torch.maximum(ratio, 1 / ratio).mean().item()
+
+
+def _tracking(layer: Layer) -> nn.Module | None:
+    modules = layer.norm.modules() if layer.norm is not None else ()
+    return next((module for module in modules if hasattr(module, "running_var")), None)
+
+
 def norm_inputs(scene: Scene) -> Iterator[Row]:
     """Mean over channels of |skewness| and of the excess kurtosis of what goes into a norm: 0 and 0 for a Gaussian.
 
@@ -142,7 +179,8 @@ def norm_inputs(scene: Scene) -> Iterator[Row]:
 OF_RUN = {"loss_along": loss_along, "gradient_along": gradient_along}
 OF_LAYERS = {
     "ics": shift, "gradient_shape": gradient_shape, "channels": channels, "saturation": saturation,
-    "unit_inputs": unit_inputs, "norm_inputs": norm_inputs,
+    "unit_inputs": unit_inputs, "norm_inputs": norm_inputs, "unit_moments": unit_moments,
+    "variance_shift": variance_shift,
 }  # fmt: skip
 
 # The slope of a nonlinearity, relative to its largest, from what it puts out.

@@ -41,6 +41,7 @@ def build(config: schema.MLP | schema.VGG11, shape: tuple[int, int, int], classe
     model = MODELS[config.kind](config, shape, classes)
     if config.alternate != "same":
         _alternate(model, config)
+    _surround(model, config)
     for layer in layers(model):
         _initialise(layer, config, seed)
     scale_hidden(model, config.weight_scale)
@@ -49,10 +50,9 @@ def build(config: schema.MLP | schema.VGG11, shape: tuple[int, int, int], classe
 
 @torch.no_grad()
 def scale_hidden(model: nn.Module, factor: float) -> None:
-    """Multiply the weights of the hidden layers, those with an activation, by `factor`."""
-    for layer in layers(model):
-        if layer.activation is not None:
-            layer.linear.weight.mul_(factor)
+    """Multiply the weights of all layers but the output layer by `factor`."""
+    for layer in layers(model)[:-1]:
+        layer.linear.weight.mul_(factor)
 
 
 class MLP(nn.Module):
@@ -120,7 +120,7 @@ class VGG11(nn.Module):
         parts = OrderedDict(
             conv=skip_init(nn.Conv2d, channels, width, kernel_size=3, padding=1, bias=_keeps_bias(config)),
             norm=norms.make(config, width, dims=2),
-            activation=nn.ReLU(),  # in place would break backward hooks on the norm
+            activation=ACTIVATIONS[config.activation](),  # in place would break backward hooks on the norm
         )
         return nn.Sequential(parts)
 
@@ -143,7 +143,61 @@ class VGG11(nn.Module):
         return self.output(self.hidden(self.pool(self.features(x)).flatten(1)))
 
 
-MODELS = {"mlp": MLP, "vgg11": VGG11}
+class Residual(nn.Module):
+    """Two 3x3 convolutions beside a shortcut: y = ReLU(norm(conv(ReLU(norm(conv(x))))) + x).
+
+    Where the number of channels grows, the shortcut takes every other position and fills up with zeros (option A of He
+    et al. 2016).
+    """
+
+    def __init__(self, config: schema.ResNet, channels: int, width: int, stride: int):
+        super().__init__()
+        self.stride, self.fill = stride, width - channels
+        self.first = _convolution(config, channels, width, stride)
+        self.second = _convolution(config, width, width, 1, active=False)
+        self.activation = nn.ReLU()
+
+    def forward(self, x: Tensor) -> Tensor:
+        kept = x[:, :, :: self.stride, :: self.stride]
+        return self.activation(self.second(self.first(x)) + nn.functional.pad(kept, (0, 0, 0, 0, 0, self.fill)))
+
+
+class ResNet(nn.Module):
+    """He et al. (2016), section 4.2: a convolution, 3 stages of n blocks with 16, 32, 64 channels, mean pool, linear.
+
+    normed=last has no norm but one behind the last block (Bjorck et al. 2018, section 3).
+    """
+
+    def __init__(self, config: schema.ResNet, shape: tuple[int, int, int], classes: int):
+        super().__init__()
+        blocks, rest = divmod(config.depth - 2, 6)
+        if rest or blocks < 1:
+            raise ValueError(f"depth={config.depth}: must be 6n + 2, e.g. 20 or 110")
+        inner = replace(config, norm="none") if config.normed == "last" else config
+        widths = [max(1, round(channels * config.width)) for channels in (16, 32, 64)]
+        self.stem = _convolution(inner, shape[0], widths[0], 1)
+        stages, channels = [], widths[0]
+        for place, width in enumerate(widths):
+            for block in range(blocks):
+                stages.append(Residual(inner, channels, width, stride=2 if place and not block else 1))
+                channels = width
+        self.blocks = nn.Sequential(*stages)
+        self.last_norm = norms.make(config, channels, dims=2) if config.normed == "last" else nn.Identity()
+        self.output = skip_init(nn.Linear, channels, classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.output(self.last_norm(self.blocks(self.stem(x))).mean((2, 3)))
+
+
+def _convolution(config: schema.ResNet, channels: int, width: int, stride: int, active: bool = True) -> nn.Sequential:
+    parts = OrderedDict(
+        conv=skip_init(nn.Conv2d, channels, width, kernel_size=3, stride=stride, padding=1, bias=_keeps_bias(config)),
+        norm=norms.make(config, width, dims=2),
+    )
+    return nn.Sequential(parts | ({"activation": nn.ReLU()} if active else {}))
+
+
+MODELS = {"mlp": MLP, "vgg11": VGG11, "resnet": ResNet}
 
 
 def _alternate(model: nn.Module, config: schema.Normed) -> None:
@@ -154,6 +208,19 @@ def _alternate(model: nn.Module, config: schema.Normed) -> None:
         block.norm = norms.make(other, shape[0], dims=len(shape) // 2)
 
 
+def _surround(model: nn.Module, config: schema.Normed) -> None:
+    """Dropout in front of every norm, or behind every hidden layer's block; noise behind every norm."""
+    dropped, noisy = config.drop > 0, config.noise != "none"
+    for layer in layers(model)[:-1] if dropped or noisy else ():
+        block = model.get_submodule(layer.name.rpartition(".")[0])
+        parts = {"drop": nn.Dropout(config.drop)} if dropped and config.drop_at == "norm" else {}
+        parts["norm"] = block.norm
+        parts |= {"noise": norms.Noise(config.noise)} if noisy else {}
+        block.norm = nn.Sequential(OrderedDict(parts)) if len(parts) > 1 else block.norm
+        if dropped and config.drop_at == "layer":
+            block.add_module("drop", nn.Dropout(config.drop))
+
+
 PARTS = ("activation", "norm")  # what a block of a model calls them
 
 
@@ -161,8 +228,8 @@ PARTS = ("activation", "norm")  # what a block of a model calls them
 class Layer:
     """A layer with weights.
 
-    `activation` is the module whose output the layer sends on, None for the output layer; `norm` the module that
-    normalises it (nn.Identity with norm=none), None where there is no place for one.
+    `activation` is the module whose output the layer sends on, None where its block has none, as for the output layer;
+    `norm` the module that normalises it (nn.Identity with norm=none), None where there is no place for one.
     """
 
     depth: int  # 1 is nearest the input, the output layer comes last

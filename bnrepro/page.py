@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import io
 import re
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bnrepro import claims, config, deviations, paths, publish, records, report
+from bnrepro import claims, config, deviations, look, paths, publish, records, report
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -84,12 +85,26 @@ def _experiment(name: str, home: Path, committed: bool) -> dict:
         "title": facts["title"], "source": facts["source"], "shows": facts["shows"],
         **{part: facts.get(part, "Not recorded.") for part in ("chosen", "easy", "hard")},
         "figure": base64.b64encode((home / "figure.svg").read_bytes()).decode(), "alt": _alt(facts["title"], home),
+        "notes": report.notes(name, home), "gradients": _gradients(home),
         "claims": judged, "counts": Counter(row["verdict"] for row in judged),
         "reference": None if committed else _reference(name, judged),
         "settings": _settings(protocol) if protocol else None, "deviations": deviations.of(name),
         "runs": _runs(runs), "models": _models(runs), "files": _files(home),
         "redraw": f"bnrepro draw {'--committed ' * committed}{name}{'' if committed else f' scale={scale}'}",
     }  # fmt: skip
+
+
+def _gradients(home: Path) -> dict | None:
+    """Heat map, curves and words for one run of each arm, where gradients of layers are recorded."""
+    looks = look.of_arms(home)
+    if not looks:
+        return None
+    from bnrepro import look_figure
+
+    svg = io.StringIO()
+    look_figure.save(looks, svg, file_format="svg")
+    words = [f"{one.name}: {finding.text}" for one in looks for finding in one.findings]
+    return {"figure": base64.b64encode(svg.getvalue().encode()).decode(), "words": words}
 
 
 def _claims(home: Path, seeds: int) -> list[dict]:
@@ -185,8 +200,9 @@ def _models(runs: pd.DataFrame) -> list[tuple[str, str, int]]:
 
 def _files(home: Path) -> list[tuple[str, str, str]]:
     """(name, bytes, start of the SHA-256) of the files that figure and verdicts are made of."""
-    found = [(file, (home / file).read_bytes()) for file in publish.TABLES if (home / file).exists()]
-    return [(file, f"{len(content):,}", hashlib.sha256(content).hexdigest()[:16]) for file, content in found]
+    found = [path for file in publish.TABLES if (path := records.stored(home / file)).exists()]
+    contents = [(path.name, path.read_bytes()) for path in found]
+    return [(name, f"{len(content):,}", hashlib.sha256(content).hexdigest()[:16]) for name, content in contents]
 
 
 def _time(seconds: float) -> str:

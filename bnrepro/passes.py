@@ -38,6 +38,7 @@ class Scene:
     held_out: Callable[[], Tensor]
     training: Callable[[int], Iterator[Tensor]]
     precision: Callable[[], AbstractContextManager] = nullcontext
+    seed: int = 0  # of the random state of all passes
     before: Params = field(default_factory=dict)
     after: Params = field(default_factory=dict)
 
@@ -45,7 +46,7 @@ class Scene:
         buffers = {name: buffer.clone() for name, buffer in self.model.named_buffers()}
         devices = {images.device} if images.is_cuda else set()
         with torch.random.fork_rng(devices), self.precision():
-            torch.manual_seed(0)
+            torch.manual_seed(self.seed)
             return functional_call(self.model, params | buffers, (images,))
 
     def loss(self, params: Params) -> Tensor:

@@ -114,8 +114,9 @@ def read_layers(path: Path) -> pd.DataFrame:
 def _cells(path: Path, table: str) -> pd.DataFrame:
     import pandas as pd
 
-    empty = {name: [""] for name in ("value", "x", "y", "low", "high")}
-    return pd.read_csv(io.StringIO(check(path, table)), keep_default_na=False, na_values=empty)
+    empty = {name: [""] for name in ("value", "x", "y", "ours", "low", "high")}
+    names = {"run": str, "layer": str}  # the layers of a Sequential are called 0, 1, 2
+    return pd.read_csv(io.StringIO(check(path, table)), keep_default_na=False, na_values=empty, dtype=names)
 
 
 def write_frame(frame: pd.DataFrame, path: Path, table: str) -> None:

@@ -79,11 +79,20 @@ def draw(name: str, directory: Path) -> pd.DataFrame:
         module.draw(data, figure)
         figure.suptitle(f"{about(name)['title']}\n{setting(tables.runs)}", fontsize=8)
         _settle(figure)
-    with plt.rc_context(style.RC | {"figure.constrained_layout.use": False}):
-        figure.savefig(directory / "figure.svg", metadata={"Date": None})
-        figure.savefig(directory / "figure.png", metadata={"Software": None})
+        _save(figure, directory)
     plt.close(figure)
     return judged
+
+
+def _save(figure: Figure, directory: Path) -> None:
+    """By the printers themselves: savefig renders a figure once more, for what the layout has settled already."""
+    import matplotlib as mpl
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
+
+    FigureCanvasSVG(figure).print_svg(directory / "figure.svg", metadata={"Date": None})
+    figure.set_dpi(mpl.rcParams["savefig.dpi"])
+    FigureCanvasAgg(figure).print_png(directory / "figure.png", metadata={"Software": None})
 
 
 def notes(name: str, directory: Path) -> list[str]:
@@ -106,7 +115,7 @@ def show(name: str, judged: pd.DataFrame) -> str:
 def _settle(figure: Figure) -> None:
     """Lay out once and round: the solver's last digits change from process to process, and the SVG hashes them."""
     figure.get_layout_engine().execute(figure)
-    figure.set_layout_engine(None)  # and not again for each of the two files
+    figure.set_layout_engine("none")  # and not again for each of the two files
     for axis in figure.axes:
         axis.set_position([round(part, 6) for part in axis.get_position().bounds])
 

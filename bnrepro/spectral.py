@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 STEPS = 10  # of Lanczos; on gradients of a deep sigmoid MLP with BN, 8 leave errors of 1e-5 and 10 of 1e-7
-PATIENCE = 6  # times as many steps for a matrix that is too large for LAPACK
 TOLERANCE = 1e-6  # relative, of the estimated error of an eigenvalue
+ROUGH = 1e-5  # relative, of the residual: products are in float32; the last one, in float64, squares the error
 BOUND = 1e-3  # relative, of the residual, which the error never exceeds however close the next eigenvalue is
 DENSE = 512  # up to this size Gram matrices pay; beyond, products with the matrix and its transpose do
 SAFE = (1e-25, 1e25)  # sums of squares whose terms float32 can hold
@@ -23,8 +23,8 @@ def spectral_norms(matrices: Sequence[Tensor]) -> list[float]:
 
     The root of the largest eigenvalue of the smaller Gram matrix, by Lanczos iterations on all matrices together (Golub
     & Van Loan, Matrix Computations, 4th ed., section 10.1) from a fixed start, so that a value depends on its matrix
-    alone; where the residual does not vouch for it, by LAPACK. Good to 1e-6, and to 1e-3 where the two largest singular
-    values agree to 1e-3. The Gram matrices go to the host in one transfer.
+    alone; where the residual does not vouch for it, by LAPACK; of matrices too large for that, by ARPACK. Good to 1e-6,
+    and to 1e-3 where the two largest singular values agree to 1e-3. The Gram matrices go to the host in one transfer.
     """
     wide = [_wide_rows(matrix) for matrix in matrices]
     small = [n for n, matrix in enumerate(wide) if len(matrix) <= DENSE]
@@ -69,21 +69,40 @@ def _eigenvalues(grams: np.ndarray) -> np.ndarray:
     units = grams / np.where(traces > 0, traces, 1)[:, None, None]
     values, good = _lanczos(lambda v: (units @ v[:, :, None])[:, :, 0], units[:, 0], STEPS)
     for n in np.flatnonzero(~good):
-        values[n] = max(0.0, np.linalg.eigvalsh(units[n].astype(float))[-1])  # float32 fails on gradients of dead nets
+        values[n] = max(0.0, _by_lapack(units[n].astype(float)))  # float32 fails on gradients of dead nets
     return values * traces
 
 
+def _by_lapack(gram: np.ndarray) -> float:
+    """By torch, whose number of threads is set; numpy's starts one on every core, however busy the machine is."""
+    return torch.linalg.eigvalsh(torch.from_numpy(gram))[-1].item()
+
+
 def _of_large(matrix: Tensor) -> float:
+    """By ARPACK, which restarts: gradients of a small batch have a low rank, and lose orthogonality early."""
+    from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigsh
+
     scale = matrix.abs().amax().item()
     if not 0 < scale < math.inf:
         return scale
     unit = matrix / scale
+    size = len(unit)
 
     def apply(v: np.ndarray) -> np.ndarray:
-        return ((torch.from_numpy(v).to(unit.device) @ unit) @ unit.T).cpu().numpy()
+        return (unit @ (torch.from_numpy(v).to(unit) @ unit)).cpu().double().numpy()
 
-    like = np.empty((1, len(unit)), unit[:0].cpu().numpy().dtype)
-    return float(scale * math.sqrt(_lanczos(apply, like, PATIENCE * STEPS)[0][0]))
+    gram = LinearOperator((size, size), matvec=lambda v: apply(v.ravel()), dtype=float)
+    try:
+        _, vectors = eigsh(gram, 1, which="LA", tol=ROUGH, v0=_start(size, float))
+    except ArpackNoConvergence:
+        return scale * math.sqrt(_by_lapack((unit.double() @ unit.double().T).cpu().numpy()))
+    parts = zip(torch.from_numpy(vectors[:, 0].copy()).split(DENSE), unit.split(DENSE), strict=True)
+    return scale * np.linalg.norm(sum(part @ rows.cpu().double() for part, rows in parts)).item()
+
+
+def _start(size: int, dtype: type) -> np.ndarray:
+    start = np.random.default_rng(0).standard_normal(size).astype(dtype)
+    return start / np.linalg.norm(start)
 
 
 def _lanczos(apply: Callable, like: np.ndarray, steps: int) -> tuple[np.ndarray, np.ndarray]:
@@ -93,8 +112,7 @@ def _lanczos(apply: Callable, like: np.ndarray, steps: int) -> tuple[np.ndarray,
     """
     count, size = like.shape
     steps = min(steps, size)
-    start = np.random.default_rng(0).standard_normal(size).astype(like.dtype)
-    v = np.repeat(start[None] / np.linalg.norm(start), count, axis=0)
+    v = np.repeat(_start(size, like.dtype)[None], count, axis=0)
     basis = np.zeros((count, steps, size), like.dtype)  # orthogonality is lost to rounding if not enforced
     tridiagonal, beside, top = np.zeros((count, steps, steps)), np.zeros(count), np.zeros(count)
     for step in range(steps):

@@ -26,6 +26,7 @@ ARMS = {
     "renorm": {"color": PURPLE, "marker": "*", "label": "Batch Renorm"},
     "BN before": {"color": BLUE, "marker": "s", "label": "BN before"},
     "BN after": {"color": ORANGE, "marker": "v", "label": "BN after"},
+    "BN last": {"color": GREEN, "marker": "^", "label": "BN, last block only"},
     "source": {"color": BLACK, "marker": "x", "linestyle": "none", "label": "source"},
     "theory": {"color": BLACK, "marker": "", "linestyle": "--", "label": "theory"},
     "1/eta": {"color": BLACK, "marker": "", "linestyle": ":"},

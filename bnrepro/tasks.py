@@ -12,9 +12,10 @@ from pathlib import Path
 from bnrepro import data, train
 from bnrepro.config import Config
 from bnrepro.invariance import Invariance
+from bnrepro.overhead import Overhead
 from bnrepro.records import Table
 
-MEASURES = {"invariance": Invariance}
+MEASURES = {"invariance": Invariance, "overhead": Overhead}
 
 
 def start(config: Config, directory: Path) -> train.Run | Measurement:

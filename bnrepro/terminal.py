@@ -52,7 +52,7 @@ def _view(look: Look, statistic: str | None, width: int, low: float, high: float
 def _heat_map(values: pd.DataFrame, missing: pd.DataFrame, width: int, low: float, high: float) -> Text:
     """A number is the exponent of ten, -3 for 10^-3; a dot is a missing gradient."""
     digits = 0 if high - low > 3 else 1
-    label, cell = min(24, max(map(len, values.index))), 5 + digits
+    label, cell = min(max(24, width // 4), max(map(len, values.index))), 5 + digits
     steps = values.columns[_spread(values.shape[1], max(1, (width - label - 1) // cell))]
     lines = [Text(" " * (label + 1)).append("".join(f"{_short(step):>{cell}}" for step in steps), style="dim")]
     for layer in values.index:

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from bnrepro import data, losses, measures, models, norms, optim, passes, prediction, probes
+from bnrepro import data, decay, losses, measures, models, norms, optim, passes, prediction, probes
 from bnrepro.config import Config
 from bnrepro.records import Table
 from bnrepro.streams import stream
@@ -71,7 +71,7 @@ class Run:
         layout = torch.channels_last if config.train.channels_last else torch.contiguous_format
         model = models.build(config.model, self.dataset.shape, self.dataset.classes, config.seed)
         self.model = model.to(self.device, dtype, memory_format=layout)
-        self.optimizer = optim.make(config.optim, self.model.parameters())
+        self.optimizer = decay.make(config.optim, self.model)
         self.classifies = not self.dataset.train.labels.is_floating_point()
         self.batches = data.Batches(self.dataset, config.data, config.seed)
         self.steps = length(config, self.batches.steps_per_epoch)
@@ -162,7 +162,7 @@ class Run:
             return
         held_out, training = self._held_out_images, partial(self._training_images, step)
         scene = passes.Scene(
-            self.model, self.watched, self.config.probes, images, labels, held_out, training, self._precision
+            self.model, self.watched, self.config.probes, images, labels, held_out, training, self._precision, step
         )
         with passes.around(scene):
             yield

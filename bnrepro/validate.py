@@ -142,6 +142,12 @@ def _check_together(config: Config) -> None:
         raise ConfigError(
             "model.eps", 0, "must be above 0 with model.norm=batch or renorm, torch refuses it; batch_manual takes 0"
         )
+    if config.model.kind == "resnet" and config.model.normed == "last" and config.model.alternate != "same":
+        raise ConfigError(
+            "model.alternate", config.model.alternate, "must be same for model.normed=last, a single norm"
+        )
+    if config.model.kind == "resnet" and (config.model.depth - 2) % 6:
+        raise ConfigError("model.depth", config.model.depth, "must be 6n + 2 for model.kind=resnet, e.g. 20 or 110")
     _check_ghost(config)
     _check_prediction(config)
     if config.model.kind == "vgg11" and config.data.kind == "synthetic" and min(config.data.shape[1:]) < 32:
@@ -160,8 +166,20 @@ def _check_together(config: Config) -> None:
         _check_linear_map(config)
     if config.optim.kind == "sgd" and config.optim.nesterov and config.optim.momentum == 0:
         raise ConfigError("optim.nesterov", True, "needs optim.momentum above 0")
+    if config.optim.kind == "sgd" and config.optim.decay_on == "imitated":
+        _check_imitated(config)
     if not (config.device in ("auto", "cpu", "cuda") or config.device.removeprefix("cuda:").isdigit()):
         raise ConfigError("device", config.device, one_of(config.device, ("auto", "cpu", "cuda", "cuda:0")))
+
+
+def _check_imitated(config: Config) -> None:
+    """The imitation is exact for plain SGD and a norm that each channel's length does not reach through."""
+    batch = config.model.norm in ("batch", "batch_manual") and config.model.alternate == "same"
+    if not batch or getattr(config.model, "place", "before") != "before":
+        expected = "needs model.norm=batch or batch_manual everywhere, in front of the activation"
+        raise ConfigError("optim.decay_on", "imitated", expected)
+    if config.optim.momentum:
+        raise ConfigError("optim.momentum", config.optim.momentum, "must be 0 for optim.decay_on=imitated")
 
 
 def _check_ghost(config: Config) -> None:
@@ -192,7 +210,8 @@ def _check_prediction(config: Config) -> None:
 
 
 def _check_groups(model: Normed) -> None:
-    channels = [model.width] if model.kind == "mlp" else [max(1, round(n * model.width)) for n in (64, 128, 256, 512)]
+    widths = {"vgg11": (64, 128, 256, 512), "resnet": (16, 32, 64)}.get(model.kind)
+    channels = [max(1, round(n * model.width)) for n in widths] if widths else [model.width]
     if "group" in (model.norm, model.alternate) and any(count % model.groups for count in channels):
         expected = f"must divide the channels of every layer ({', '.join(map(str, channels))})"
         raise ConfigError("model.groups", model.groups, expected)

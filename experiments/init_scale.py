@@ -17,8 +17,8 @@ TRAINS = 0.9
 ACTIVATIONS = {"sigmoid": "sigmoid", "tanh": "tanh", "relu": "ReLU"}
 # P(|z| > bound) for a Gaussian z, the input of a nonlinearity behind Batch Normalization at the start (derived).
 GAUSSIAN = {"sigmoid": 0.00028, "tanh": 0.069, "relu": 0.5}
-NAMES = {"model.norm": "norm", "model.activation": "activation", "model.weight_scale": "scale", "optim.lr": "rate"}
-POINT = ["activation", "norm", "scale"]
+NAMES = {"model.norm": "norm", "model.activation": "activation", "model.weight_scale": "initial", "optim.lr": "rate"}
+POINT = ["activation", "norm", "initial"]
 
 
 def data(tables):
@@ -112,7 +112,7 @@ def _final(tables):
 def _decades(tables):
     """{activation: ({seed: decades without}, {seed: decades with})}: number of scales that train, times their step."""
     final = _final(tables)
-    steps = np.log10(np.sort(final["scale"].unique()))
+    steps = np.log10(np.sort(final["initial"].unique()))
     step = np.diff(steps).mean() if len(steps) > 1 else np.nan
     found = {}
     for activation in ACTIVATIONS:
@@ -136,4 +136,4 @@ def _saturated(tables):
 def _share(saturated, activation, norm):
     """Rows are seeds, columns initial scales."""
     found = saturated[(saturated["activation"] == activation) & (saturated["norm"] == norm)]
-    return found[found["when"] == "start"].pivot(index="seed", columns="scale", values="value").dropna()
+    return found[found["when"] == "start"].pivot(index="seed", columns="initial", values="value").dropna()

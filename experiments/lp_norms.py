@@ -37,7 +37,7 @@ def data(tables):
 
 def draw(data, fig):
     fig.set_size_inches(style.WIDTH, 4.4)
-    axes = fig.subplots(2, 3)
+    axes = fig.subplots(2, 3, sharex="row")
     arms = data["series"].str.split(",").str[0]
     for row, net in zip(axes, NETS, strict=True):
         for axis, (quantity, words) in zip(row, QUANTITIES.items(), strict=True):

@@ -32,7 +32,8 @@ SPLITS = {"batch", "train", "valid", "test", "test_population", "test_precise"}
 SPLITS |= {"test_batch", "test_sorted", "test_corrupted", "test_corrupted_batch"}
 METRICS = {"loss", "accuracy", "gradient_norm", "gradient_change"}
 MEASURED = {"ics_norm", "ics_norm_after", "ics_distance", "ics_cosine", "grad_std", "grad_kurtosis", "grad_share"}
-MEASURED |= {"channel_mean", "channel_std", "input_q15", "input_q50", "input_q85"}
+MEASURED |= {"channel_mean", "channel_std", "input_q15", "input_q50", "input_q85", "norm_skew"}
+MEASURED |= {"norm_kurtosis", "input_mean", "input_var", "variance_ratio", "variance_shift"}
 
 REDRAW = """
 import sys
@@ -53,13 +54,13 @@ def command(*words: str) -> int:
 def shrunk(values: dict) -> Config:
     """The run that `values` describe with small layers, few steps and synthetic images in the place of its own."""
     config = validate.build(values)
-    shape = [3, 32, 32] if config.model.kind == "vgg11" or config.data.image == "rgb32" else [1, 6, 6]
+    shape = [3, 32, 32] if config.model.kind != "mlp" or config.data.image == "rgb32" else [1, 6, 6]
     held_out, steps, epochs = min(config.data.valid_size, 20), config.train.steps, config.train.epochs
     data = {"kind": "synthetic", "name": None, "shape": shape, "size": 2 * config.data.batch_size + held_out}
     data |= {"train_size": None, "valid_size": held_out, "test_size": None}
     if config.data.kind == "linear_map":  # made up already
         data = {"size": min(config.data.size, 50), "batch_size": min(config.data.batch_size, 50)}
-    width = config.model.width * 0.25 if config.model.kind == "vgg11" else max(4, config.model.width // 20)
+    width = max(4, config.model.width // 20) if config.model.kind == "mlp" else config.model.width * 0.25
     model = replace(config.model, width=width, groups=1)
     return replace(
         config, device="cpu", threads=1, data=replace(config.data, **data), model=model,

@@ -142,6 +142,16 @@ def test_the_file_is_the_table_of_every_run(net, tmp_path):
     assert records.read(tmp_path / "mine" / "layers.csv", "layers").empty
 
 
+def test_layers_that_are_called_by_a_number_stay_names(tmp_path):
+    model = nn.Sequential(nn.Linear(3, 3), nn.ReLU(), nn.Linear(3, 3))
+    watch = attach(model, tmp_path / "7")
+    model(torch.ones(2, 3)).sum().backward()
+    model[0].weight.grad.zero_()
+    watch.after_backward()
+    assert set(watch.frame()["layer"]) == {"0", "2"} and set(watch.frame()["run"]) == {"7"}
+    assert watch.words() == ["zero: no gradient at all reaches 0 (1 of 2 layers)"]
+
+
 def test_steps_can_be_given_and_must_grow(net):
     watch = attach(net, every=1)
     backward(net)

@@ -8,6 +8,7 @@ import subprocess
 import sys
 
 import numpy as np
+import pandas as pd
 import pytest
 from rich.console import Console
 
@@ -130,11 +131,37 @@ def test_two_runs_share_one_scale(run, tmp_path):
     assert {(norm.vmin, norm.vmax) for norm in norms} == {(1e-6, 2.0)}
 
 
-def test_the_section_of_a_report_is_one_svg_and_escaped_words(run):
-    section = look.section(str(run))
-    assert section.count("<svg") == section.count("</svg>") == 1 and "<?xml" not in section
-    words = section[section.index("<ul>") :]
-    assert "input<b>" not in section and "output" in words
+def test_of_an_experiment_the_first_run_of_each_norm_with_several_layers_is_looked_at(tmp_path):
+    rows = {"a": {"x": 1.0, "y": 1.0}, "b": {"x": 1.0, "y": 1.0}, "c": {"x": 1.0}, "d": {"x": 1e-3, "y": 1.0}}
+    lines = [f"{run},1,{depth},{layer},grad_fro,{value}" for run, layers in rows.items()
+             for depth, (layer, value) in enumerate(layers.items())]  # fmt: skip
+    (tmp_path / "layers.csv").write_text("\n".join(["run,step,depth,layer,statistic,value", *lines, ""]))
+    norms = {"a": "batch", "b": "batch", "c": "none", "d": "none"}
+    empty = dict.fromkeys(records.COLUMNS["runs"], "")
+    runs = pd.DataFrame([empty | {"run": run, "model.norm": norm} for run, norm in norms.items()])
+    runs.to_csv(tmp_path / "runs.csv", index=False)
+    assert [one.name for one in look.of_arms(tmp_path)] == ["a", "d"]
+
+
+def test_a_run_is_exported_to_tensorboard(run, tmp_path, capsys):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    with pytest.raises(SystemExit, match="0"):
+        cli.main(["inspect", str(run), f"--tensorboard={tmp_path / 'board'}"])
+    board = EventAccumulator(str(tmp_path / "board" / "first")).Reload()
+    tag = "grad_fro/02 middle"
+    found = board.Tensors(tag)
+    assert [(event.step, event.tensor_proto.float_val[0]) for event in found] == [
+        (step, pytest.approx(1e-3)) for step in STEPS
+    ]
+    assert not any("frozen" in tag for tag in board.Tags()["tensors"])
+
+
+def test_without_tensorboard_the_option_says_what_to_install(run, tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "tensorboard.summary", None)
+    with pytest.raises(SystemExit, match="[12]"):
+        cli.main(["inspect", str(run), f"--tensorboard={tmp_path / 'board'}"])
+    assert "tensorboard: not installed; pip install 'bnrepro[tensorboard]'" in capsys.readouterr().err
 
 
 def test_the_verb(run, tmp_path, capsys):

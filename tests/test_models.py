@@ -12,11 +12,15 @@ from torch import nn
 from torchvision.models import vgg as torchvision_vgg
 
 from bnrepro import models, norms
-from bnrepro.config import MLP, VGG11
+from bnrepro.config import MLP, VGG11, ResNet
 
 RGB, DIGIT = (3, 32, 32), (1, 28, 28)
-CHOICES = {cls: {spec.name: spec.metadata["choices"] for spec in dataclasses.fields(cls)} for cls in (MLP, VGG11)}
-SMALL = {MLP: {"depth": 2, "width": 8, "groups": 2}, VGG11: {"width": 0.05, "groups": 1}}
+SMALL = {
+    MLP: {"depth": 2, "width": 8, "groups": 2},
+    VGG11: {"width": 0.05, "groups": 1},
+    ResNet: {"depth": 8, "width": 0.25, "groups": 1},
+}
+CHOICES = {cls: {spec.name: spec.metadata["choices"] for spec in dataclasses.fields(cls)} for cls in SMALL}
 
 
 def count(model: nn.Module) -> int:
@@ -72,6 +76,9 @@ def _fill(module: nn.Module) -> None:
         (MLP(norm="batch"), DIGIT, 784 * 100 + 200 + 9 * (100 * 100 + 200) + 100 * 10 + 10),
         (MLP(norm="batch", bias=True), DIGIT, 784 * 100 + 300 + 9 * (100 * 100 + 300) + 100 * 10 + 10),
         (MLP(norm="batch", place="after"), DIGIT, 784 * 100 + 300 + 9 * (100 * 100 + 300) + 100 * 10 + 10),
+        (ResNet(norm="batch"), RGB, 269_722),
+        (ResNet(norm="batch", depth=110), RGB, 1_727_962),
+        (ResNet(norm="batch", normed="last"), RGB, 269_722 + 688 - 2 * 688 + 128),
         (MLP(depth=24, width=10, biases=False), (10, 1, 1), 25 * 10 * 10),
         (MLP(depth=24, width=10, biases=False, norm="batch", place="after"), (10, 1, 1), 25 * 10 * 10 + 24 * 20),
     ],
@@ -103,7 +110,34 @@ def test_mlp_written_out(activation, place):
     torch.testing.assert_close(model(x), expected, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("cls", [MLP, VGG11])
+@pytest.mark.parametrize("normed", CHOICES[ResNet]["normed"])
+def test_resnet_written_out(normed):
+    """Blocks of two convolutions; shortcuts drop every other position and fill up channels with zeros."""
+    config = ResNet(norm="batch", normed=normed, depth=14, width=0.25)
+    model, x = models.build(config, RGB, 10, seed=0), images(RGB)
+    F = nn.functional
+
+    def normal(z, norm):
+        if isinstance(norm, nn.Identity):
+            return z
+        return F.batch_norm(z, None, None, norm.weight, norm.bias, training=True)
+
+    def convolution(z, part, stride):
+        return normal(F.conv2d(z, part.conv.weight, part.conv.bias, stride=stride, padding=1), part.norm)
+
+    z = convolution(x, model.stem, 1).relu()
+    for place, block in enumerate(model.blocks):
+        stride, channels = (2, 2 * z.shape[1]) if place in (2, 4) else (1, z.shape[1])
+        shortcut = z.new_zeros(len(z), channels, *(side // stride for side in z.shape[2:]))
+        shortcut[:, : z.shape[1]] = z[:, :, ::stride, ::stride]
+        z = (convolution(convolution(z, block.first, stride).relu(), block.second, 1) + shortcut).relu()
+    expected = model.output(normal(z, model.last_norm).mean((2, 3)))
+    assert len(model.blocks) == 6 and z.shape[1:] == (16, 8, 8)
+    assert isinstance(model.last_norm, nn.BatchNorm2d) == (normed == "last")
+    torch.testing.assert_close(model(x), expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("cls", [MLP, VGG11, ResNet])
 def test_every_choice_builds(cls):
     """One run of each name that a user can type, forward and backward."""
     tables = {"norm": norms.NORMS, "init": models.INITS, "affine": norms.LEARNED}
@@ -118,7 +152,7 @@ def test_every_choice_builds(cls):
 
 
 @pytest.mark.parametrize("init", CHOICES[MLP]["init"])
-@pytest.mark.parametrize("cls", [MLP, VGG11])
+@pytest.mark.parametrize("cls", [MLP, VGG11, ResNet])
 def test_norms_share_initial_weights(cls, init):
     plain, *normed = (
         dict(models.build(cls(**SMALL[cls], norm=norm, init=init), RGB, 10, seed=3).named_parameters())
@@ -212,14 +246,14 @@ def test_layers_know_their_norm(norm):
         assert output.norm is None
 
 
-@pytest.mark.parametrize("cls", [MLP, VGG11])
+@pytest.mark.parametrize("cls", [MLP, VGG11, ResNet])
 def test_weight_scale_multiplies_all_weights_but_the_output_layers(cls):
     shape = DIGIT if cls is MLP else RGB
     plain, scaled = (
         models.layers(models.build(cls(**SMALL[cls], weight_scale=g), shape, 10, seed=0)) for g in (1.0, 4.0)
     )
     for one, other in zip(plain, scaled, strict=True):
-        factor = 4 if one.activation is not None else 1
+        factor = 1 if one.name == "output" else 4
         assert torch.equal(factor * one.linear.weight, other.linear.weight)
 
 
@@ -261,7 +295,7 @@ def test_hooks_and_copies_work():
     ("config", "shape", "text"),
     [
         (MLP(init="xavier"), DIGIT, "glorot_normal, glorot_uniform"),
-        (MLP(kind="resnet"), DIGIT, "mlp, vgg11"),
+        (MLP(kind="alexnet"), DIGIT, "mlp, vgg11"),
         (MLP(activation="gelu"), DIGIT, "sigmoid, tanh, relu, linear"),
         (MLP(place="around"), DIGIT, "before, after"),
         (MLP(norm="False"), DIGIT, "none, batch, batch_manual"),

@@ -171,6 +171,38 @@ def test_the_inputs_of_a_norm_have_the_skewness_and_kurtosis_of_scipy(place):
     assert {depth for depth, _ in rows} == {1, 2, 3}
 
 
+def test_the_moments_of_units_are_those_of_what_noise_makes_of_them():
+    """They change with the step, as the noise of a training pass does, and are the same for one step."""
+    model, images, labels = mlp("batch", noise="unit")
+    scene = looked(copy.deepcopy(model), images, labels, units=3)
+    rows = {row[::2]: row[3] for row in measures.unit_moments(scene)}
+    torch.manual_seed(scene.seed)
+    expected = model.hidden[0].norm(model.hidden[0].linear(images.flatten(1)))
+    for unit in range(3):
+        assert rows[1, f"input_mean@{unit}"] == pytest.approx(expected[:, unit].mean().item(), rel=1e-9)
+        assert rows[1, f"input_var@{unit}"] == pytest.approx(expected[:, unit].var(correction=0).item(), rel=1e-9)
+    assert len(rows) == 3 * 3 * 2
+    assert rows == {row[::2]: row[3] for row in measures.unit_moments(scene)}
+    scene.seed += 1
+    assert rows != {row[::2]: row[3] for row in measures.unit_moments(scene)}
+
+
+@pytest.mark.parametrize("drop_at", ["norm", "layer"])
+def test_the_shift_of_a_variance_is_that_of_evaluation_over_the_moving_one(drop_at):
+    model, images, labels = mlp("batch", activation="relu", drop=0.5, drop_at=drop_at)
+    scene = looked(copy.deepcopy(model), images, labels)
+    rows = {row[::2]: row[3] for row in measures.variance_shift(scene)}
+    blocks = [block.eval() for block in scene.model.hidden]
+    norm = blocks[1].norm.norm if drop_at == "norm" else blocks[1].norm
+    with torch.no_grad():
+        scene.model.load_state_dict(scene.before, strict=False)
+        values = blocks[1].linear(blocks[0](images.flatten(1))).repeat(8, 1)
+    ratio = values.var(0) / norm.running_var
+    assert rows[2, "variance_ratio"] == pytest.approx(ratio.mean().item(), rel=1e-9)
+    assert rows[2, "variance_shift"] == pytest.approx(ratio.maximum(1 / ratio).mean().item(), rel=1e-9)
+    assert {depth for depth, _ in rows} == {1, 2, 3}
+
+
 def test_every_name_measures_something():
     assert set(config.PASSES) == set(measures.OF_RUN) ^ set(measures.OF_LAYERS)
 

@@ -13,7 +13,7 @@ import sys
 import pytest
 
 from bnrepro import cli, config, execute, paths, plan, records, sweep, validate
-from bnrepro.config import KINDS, MLP, PLAIN, VGG11, Adam, Config, Data, RMSprop, Schedule, Train, as_dict, key
+from bnrepro.config import KINDS, MLP, PLAIN, VGG11, Adam, Config, Data, ResNet, RMSprop, Schedule, Train, as_dict, key
 
 TOY = """# @package _global_
 defaults: [override /data: synthetic]
@@ -170,13 +170,14 @@ DEFAULTS = {
     },
     "model": {
         "norm": "none", "affine": "both", "gamma": 1.0, "eps": 1e-05, "momentum": 0.1, "bias": False,
+        "noise": "none", "drop": 0.0, "drop_at": "layer",
         "init": "glorot_uniform", "init_std": 0.01, "weight_scale": 1.0, "groups": 32,
         "ghost": None, "alternate": "same", "r_max": 3.0, "d_max": 5.0, "renorm_start": 5000, "r_end": 40000,
         "d_end": 25000,
         "kind": "mlp", "depth": 10, "width": 100, "activation": "sigmoid", "place": "before",
         "biases": True,
     },
-    "optim": {"kind": "sgd", "lr": 0.1, "momentum": 0.0, "nesterov": False, "weight_decay": 0.0},
+    "optim": {"kind": "sgd", "lr": 0.1, "momentum": 0.0, "nesterov": False, "weight_decay": 0.0, "decay_on": "all"},
     "schedule": {"kind": "constant", "every": 20.0, "factor": 0.1, "floor": 0.0},
     "train": {
         "epochs": None, "steps": None, "precision": "fp32", "channels_last": False, "eval_every": 1.0,
@@ -191,10 +192,19 @@ DEFAULTS = {
 OTHER_DEFAULTS = {
     VGG11: {
         "norm": "none", "affine": "both", "gamma": 1.0, "eps": 1e-05, "momentum": 0.1, "bias": False,
+        "noise": "none", "drop": 0.0, "drop_at": "layer",
         "init": "glorot_uniform", "init_std": 0.01, "weight_scale": 1.0, "groups": 32,
         "ghost": None, "alternate": "same", "r_max": 3.0, "d_max": 5.0, "renorm_start": 5000, "r_end": 40000,
         "d_end": 25000,
-        "kind": "vgg11", "width": 1.0, "head": "linear", "dropout": 0.5,
+        "kind": "vgg11", "width": 1.0, "activation": "relu", "head": "linear", "dropout": 0.5,
+    },
+    ResNet: {
+        "norm": "none", "affine": "both", "gamma": 1.0, "eps": 1e-05, "momentum": 0.1, "bias": False,
+        "noise": "none", "drop": 0.0, "drop_at": "layer",
+        "init": "glorot_uniform", "init_std": 0.01, "weight_scale": 1.0, "groups": 32,
+        "ghost": None, "alternate": "same", "r_max": 3.0, "d_max": 5.0, "renorm_start": 5000, "r_end": 40000,
+        "d_end": 25000,
+        "kind": "resnet", "depth": 20, "width": 1.0, "normed": "all",
     },
     RMSprop: {"kind": "rmsprop", "lr": 4e-05, "decay": 0.9, "momentum": 0.8, "eps": 1e-08, "weight_decay": 0.0},
     Adam: {"kind": "adam", "lr": 0.001, "beta1": 0.9, "beta2": 0.999, "eps": 1e-08, "weight_decay": 0.0},

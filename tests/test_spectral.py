@@ -35,6 +35,7 @@ HARD = {
     "huge": matrix(20, 30) * 1e30,
     "bfloat16": matrix(9, 9).bfloat16(),
     "large": matrix(spectral.DENSE + 10, spectral.DENSE + 90),
+    "large, of rank 20": matrix(spectral.DENSE + 256, 20) @ matrix(20, spectral.DENSE + 900, seed=1),
 }
 
 

@@ -8,13 +8,15 @@ from bnrepro.config import Normed
 from bnrepro.norms.batch import BatchNormFunction, BatchNormManual
 from bnrepro.norms.ghost import GhostBatchNorm
 from bnrepro.norms.lp import LpNorm
-from bnrepro.norms.population import BATCH_NORMS, batch_statistics, evaluating, population_statistics
+from bnrepro.norms.noise import Noise
+from bnrepro.norms.population import BATCH_NORMS, TRACKING, batch_statistics, evaluating, population_statistics
 from bnrepro.norms.renorm import BatchRenorm, Bounds
 from bnrepro.norms.shape import batch_dims
 
 __all__ = [
-    "BATCH_NORMS", "LEARNED", "NORMS", "BatchNormFunction", "BatchNormManual", "BatchRenorm", "Bounds",
-    "GhostBatchNorm", "LpNorm", "batch_dims", "batch_statistics", "evaluating", "make", "population_statistics",
+    "BATCH_NORMS", "LEARNED", "NORMS", "TRACKING", "BatchNormFunction", "BatchNormManual", "BatchRenorm", "Bounds",
+    "GhostBatchNorm", "LpNorm", "Noise", "batch_dims", "batch_statistics", "evaluating", "make",
+    "population_statistics",
 ]  # fmt: skip
 
 
