@@ -156,8 +156,7 @@ class Inspector:
         self.close()
 
     def _listen(self, step: int) -> None:
-        """Hooks are on the model only for the forward passes of a step that is due."""
-        if self._listener:
+        if self._listener:  # hooks are on the model only for the forward passes of a step that is due
             self._listener.start() if self.due(step) else self._listener.stop()
 
     @torch.no_grad()

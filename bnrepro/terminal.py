@@ -97,7 +97,7 @@ def _curves(values: pd.DataFrame, width: int, low: float, high: float) -> Text:
     lines = [f"{edge.get(i, ''):>8}|{''.join(row)}" for i, row in enumerate(canvas)]
     first, last = _short(decades.columns[0]), _short(decades.columns[-1])
     axis = f"{'step':>8} {first}{last:>{columns - len(first)}}"
-    names = "  ".join(f"{letter} {layer}" for letter, layer in zip(CURVES, chosen.index, strict=False))
+    names = "  ".join(f"{letter}:{layer}" for letter, layer in zip(CURVES, chosen.index, strict=False))
     return Text("\n".join([*lines, axis, names]))
 
 

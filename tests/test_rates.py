@@ -39,9 +39,9 @@ MIXED = {
 
 def test_the_largest_stable_rate_is_said_with_its_resolution():
     assert SWEEP.notes(tables(MIXED)) == [
-        "MLP 3, no momentum, BN: largest stable rate 1 (2 of 2 seeds train); at 3: 1 trains, 1 stalled; "
+        "MLP 3, no momentum, BN: largest stable rate 1 (2 of 2 seeds train); at 3: 1 trained, 1 stalled or below half; "
         "known to a factor of 3",
-        "MLP 3, no momentum, no norm: largest stable rate 0.1 (2 of 2 seeds train); at 0.3: 1 trains, 1 diverged; "
+        "MLP 3, no momentum, no norm: largest stable rate 0.1 (2 of 2 seeds train); at 0.3: 1 trained, 1 diverged; "
         "known to a factor of 3",
     ]
 
