@@ -16,7 +16,7 @@ from pathlib import Path
 
 from bnrepro import execute, records
 from bnrepro.config import Config, flat, key
-from bnrepro.validate import ConfigError, build, nearest
+from bnrepro.validate import ConfigError, build, known_fields, nearest
 
 RUN_FIELDS = ("experiment", "scale", "seed", "device", "threads", "task")
 RUN_SECTIONS = ("data", "model", "optim", "schedule", "train", "probes")
@@ -96,9 +96,10 @@ def freeze(plan: Plan, command: str) -> None:
 
 
 def _varied(axes: list[str], jobs: list[Job]) -> list[str]:
-    """The columns of runs.csv: the axes of the experiment's grid, and whatever else differs between these runs."""
+    """The columns of runs.csv: the axes of the experiment's grid, and what else differs between runs, except places."""
     settings = [flat({name: vars(getattr(job.config, name)) for name in RUN_SECTIONS}) for job in jobs]
-    names = dict.fromkeys(name for one in settings for name in one)
+    results = {name for name, spec in known_fields().items() if spec.metadata["identity"]}
+    names = dict.fromkeys(name for one in settings for name in one if name in results)
     differing = [name for name in names if len({repr(one[name]) for one in settings if name in one}) > 1]
     return list(dict.fromkeys([axis for axis in axes if axis in names] + differing))
 
@@ -180,7 +181,7 @@ def _run_part(values: dict) -> dict:
 def _readable(values: dict, axes: list[str]) -> str:
     """norm=batch_width=200_seed=3, of the characters [A-Za-z0-9._=-], cut to 80 (the key makes it unique)."""
     known = flat({name: values[name] for name in (*RUN_SECTIONS, *RUN_FIELDS) if name in values})
-    known |= {name: values[name].get("name", values[name].get("kind")) for name in RUN_SECTIONS if name in axes}
+    known |= {name: values[name].get("name") or values[name].get("kind") for name in RUN_SECTIONS if name in axes}
     parts = [f"{axis.rsplit('.', 1)[-1]}={_short(known[axis])}" for axis in axes if axis in known]
     return re.sub(r"[^A-Za-z0-9._=-]", "-", "_".join(parts) or "run")[:80]
 

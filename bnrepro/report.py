@@ -7,6 +7,7 @@ and the pictures. What is drawn is put on one page by bnrepro/page.py.
 from __future__ import annotations
 
 import importlib.util
+import textwrap
 from collections import Counter
 from pathlib import Path
 from types import ModuleType
@@ -77,7 +78,8 @@ def draw(name: str, directory: Path) -> pd.DataFrame:
     with plt.rc_context(style.RC):
         figure = plt.figure(figsize=(style.WIDTH, 3.2))
         module.draw(data, figure)
-        figure.suptitle(f"{about(name)['title']}\n{setting(tables.runs)}", fontsize=8)
+        lines = [about(name)["title"], *textwrap.wrap(setting(tables.runs), style.LINE)]
+        figure.suptitle("\n".join(lines), fontsize=8)
         _settle(figure)
         _save(figure, directory)
     plt.close(figure)

@@ -46,6 +46,7 @@ OTHERS = ((GREEN, "^"), (ORANGE, "v"), (PURPLE, "P"), (SKY, "D"), (GREY, "*"))
 STATUS_MARKS = {"diverged": "X", "stalled": "1"}
 
 WIDTH = 7.0  # inches: the text width of a page
+LINE = 110  # characters of a title's line that fit there
 NOTE = {"fontsize": 6.5}  # the line under a figure that says what its lines, bands and marks are
 RC = {
     "font.size": 8, "axes.titlesize": 8.5, "axes.labelsize": 8, "legend.fontsize": 7, "xtick.labelsize": 7,

@@ -20,6 +20,7 @@ from bnrepro.claims import Claim
 TRAINS = 0.5
 MOMENTA = {0.0: "no momentum", 0.9: "momentum 0.9"}
 STATES = ("trains", "stalled", "diverged")
+WORDS = {"trains": "trained", "stalled": "stalled or below half", "diverged": "diverged"}
 ARMS = ("none", "batch")
 
 
@@ -64,7 +65,7 @@ def _largest(rates):
     if rate == grid[-1]:
         return f"{text}, the largest that was tried"
     above = grid[grid.index(rate) + 1]
-    counts = ", ".join(f"{count} {state}" for state, count in Counter(rates[above]).items())
+    counts = ", ".join(f"{count} {WORDS[state]}" for state, count in Counter(rates[above]).items())
     return f"{text}; at {above:g}: {counts}; known to a factor of {above / rate:.3g}"
 
 

@@ -117,6 +117,12 @@ def test_what_the_user_sweeps_is_an_axis_with_and_without_the_switch(planned, sw
     assert "optim.lr" in found.axes
 
 
+def test_where_the_data_lie_is_no_column_and_a_dataset_without_a_name_is_called_by_its_kind(planned):
+    found = planned("data=mnist5k,cifar10_jpeg", "seed=0", "model.norm=none", "model.width=4")
+    assert not {"data.path", "data.root"} & set(found.axes) and "data.kind" in found.axes
+    assert not any("None" in job.name for job in found.jobs)
+
+
 def test_the_user_sweeps_groups_too(planned):
     found = planned("optim=sgd,adam", "seed=0", "model.width=4")
     assert settings(found, "optim.kind", "model.norm") == [

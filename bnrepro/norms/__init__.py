@@ -36,6 +36,11 @@ def make(config: Normed, features: int, dims: int) -> nn.Module:
     return norm
 
 
+def keeps_bias(config: Normed) -> bool:
+    """Whether a layer in front of the norm has a bias: a norm subtracts the mean, and with it the bias."""
+    return config.bias or config.norm == "none"
+
+
 def _set_affine(norm: nn.Module, config: Normed) -> None:
     if config.affine not in LEARNED:
         raise ValueError(f"affine={config.affine}: must be one of {', '.join(LEARNED)}")
