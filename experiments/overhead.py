@@ -46,7 +46,7 @@ def draw(data, fig):
         row[0].set_ylabel(f"{net}: with / without")
     first = fig.axes[3]
     first.plot([], [], **style.arm("none"), label=style.label("none"))  # it is in the last column alone
-    first.legend(loc="center", fontsize=5.5)
+    first.legend(loc="center right", fontsize=5, handlelength=1.2)
     fig.supxlabel("batch size; median over repetitions, band: their range", **style.NOTE)
 
 
