@@ -65,7 +65,7 @@ def refused(bnrepro, elsewhere):
         ("experiment=", "must be one of *"),
         ("experiment=lr_sweep,mean_field", "only one at a time; *"),
         ("scale=quick,laptop", "only one at a time; *"),
-        ("model=mpl", "must be one of mlp, vgg11, resnet, did you mean mlp?"),
+        ("model=mpl", "must be one of mlp, resnet, vgg11, did you mean mlp?"),
         ("data=minst", "must be one of *, mnist, mnist5k, synthetic, did you mean mnist?"),
         ("optim=sdg", "must be one of adam, rmsprop, sgd, did you mean sgd?"),
         ("schedule=stpe", "must be one of constant, cosine, step, did you mean step?"),
