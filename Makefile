@@ -16,7 +16,7 @@ quickstart: .venv/installed  ## install, run EXPERIMENTS (empty: all) at SCALE=q
 	$(BIN)/bnrepro reproduce $(EXPERIMENTS) scale=$(SCALE)
 
 test: .venv/installed lint  ## install, lint and run the tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --dist loadfile
 
 test-engines: $(ENGINES)  ## run the tests on a real Slurm and a real Ray (Slurm's need root, and Debian's packages)
 	if [ "$$(id -u)" = 0 ] && ! (command -v slurmctld && command -v slurmdbd && command -v mariadbd) >/dev/null; then \
