@@ -68,11 +68,13 @@ def test_a_run_is_scored_by_batches_mixed_as_in_training_and_sorted_by_label(tin
     pairs = labels[mixed][: 2 * sum(count // 2 for count in labels.bincount().tolist())].view(-1, 2)
     assert (pairs[:, 0] == pairs[:, 1]).all() and len(pairs) > 3
     for split, order in (("test_batch", mixed), ("test_sorted", labels.argsort(stable=True))):
-        whole, correct = order[: len(order) // 4 * 4].view(-1, 4), 0
+        whole, correct, loss = order[: len(order) // 4 * 4].view(-1, 4), 0, 0.0
         for rows in whole:  # in training mode, as the statistics are then the batch's
             logits = run.model.train()(normalize(images[rows], run.dataset))
             correct += int((logits.argmax(1) == labels[rows]).sum())
+            loss += nn.functional.cross_entropy(logits, labels[rows]).item() / len(whole)
         assert values(run, split, "accuracy@4") == {run.steps: pytest.approx(correct / whole.numel())}
+        assert values(run, split, "loss@4") == {run.steps: pytest.approx(loss)}  # which tells the orders apart
         logits = run.model.train()(normalize(images[order], run.dataset))
         loss = nn.functional.cross_entropy(logits, labels[order]).item()
         assert values(run, split, "loss@100") == {run.steps: pytest.approx(loss, rel=1e-5)}
