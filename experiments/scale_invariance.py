@@ -52,7 +52,7 @@ def draw(data, fig):
         axis.axhline(ROUNDING, color="0.6", linewidth=0.8, linestyle=":")
         axis.set(title=panel, xlabel="a: weights are a W", ylabel="" if column else f"relative error (0 at {FLOOR:g})")
         if column == 1:
-            axis.legend(fontsize=6, loc="center", bbox_to_anchor=(0.5, 0.45), handlelength=1.2)
+            fig.legend(*axis.get_legend_handles_labels(), fontsize=6, loc="outside lower center", ncols=4)
     left, right = fig.add_subplot(grid[1, :2]), fig.add_subplot(grid[1, 2])
     for series, points in data[data["panel"] == "identities of BN"].groupby("series", sort=False):
         filled = "none" if series.endswith(NETS["vgg11"]) else "full"
@@ -64,9 +64,9 @@ def draw(data, fig):
     )
     left.set_xticks(range(len(IDENTITIES)), IDENTITIES.values())
     left.legend(fontsize=6, loc="upper left")
-    _lines(right, data[data["panel"] == "eps above 0"])
+    _lines(right, data[data["panel"] == "eps above 0"], name=lambda label: label.removeprefix("BN, from the equations, "))
     right.set(title="output, one layer, eps above 0", xlabel="a: weights are a W")
-    right.legend(fontsize=5, loc="upper right", handlelength=1.2)
+    right.legend(fontsize=6, loc="upper right", handlelength=1.2)
 
 
 def claims(tables):
@@ -111,9 +111,9 @@ def claims(tables):
     ]  # fmt: skip
 
 
-def _lines(axis, points):
+def _lines(axis, points, name=str):
     for series, line in points.groupby("series", sort=False):
-        label = style.label(series, int(line.n.max()) or None)
+        label = name(style.label(series, int(line.n.max()) or None))
         axis.plot(line.x, line.y.clip(lower=FLOOR), **style.arm(series), label=label)
     axis.set(xscale="log", yscale="log")
 
