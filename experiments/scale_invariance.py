@@ -64,7 +64,9 @@ def draw(data, fig):
     )
     left.set_xticks(range(len(IDENTITIES)), IDENTITIES.values())
     left.legend(fontsize=6, loc="upper left")
-    _lines(right, data[data["panel"] == "eps above 0"], name=lambda label: label.removeprefix("BN, from the equations, "))
+    _lines(
+        right, data[data["panel"] == "eps above 0"], name=lambda label: label.removeprefix("BN, from the equations, ")
+    )
     right.set(title="output, one layer, eps above 0", xlabel="a: weights are a W")
     right.legend(fontsize=6, loc="upper right", handlelength=1.2)
 
