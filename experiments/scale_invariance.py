@@ -64,11 +64,10 @@ def draw(data, fig):
     )
     left.set_xticks(range(len(IDENTITIES)), IDENTITIES.values())
     left.legend(fontsize=6, loc="upper left")
-    _lines(
-        right, data[data["panel"] == "eps above 0"], name=lambda label: label.removeprefix("BN, from the equations, ")
-    )
+    _lines(right, data[data["panel"] == "eps above 0"])
     right.set(title="output, one layer, eps above 0", xlabel="a: weights are a W")
-    right.legend(fontsize=6, loc="upper right", handlelength=1.2)
+    right.set_ylim(top=1e4)  # room for the legend above the lines
+    right.legend(fontsize=5, loc="upper right", handlelength=1.2)
 
 
 def claims(tables):
@@ -113,9 +112,9 @@ def claims(tables):
     ]  # fmt: skip
 
 
-def _lines(axis, points, name=str):
+def _lines(axis, points):
     for series, line in points.groupby("series", sort=False):
-        label = name(style.label(series, int(line.n.max()) or None))
+        label = style.label(series, int(line.n.max()) or None)
         axis.plot(line.x, line.y.clip(lower=FLOOR), **style.arm(series), label=label)
     axis.set(xscale="log", yscale="log")
 
