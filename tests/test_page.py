@@ -164,7 +164,7 @@ def test_data_versions_time_and_records_are_on_the_page(name, parsed):
 def test_the_deviations_that_name_the_experiment_are_on_the_page(name, parsed):
     words = parsed.after(f"{name}-deviations")
     own = next(table for table in deviations.tables() if table.heading.startswith(name))
-    assert len(own.rows) >= 5 and all(f" {row[0]} " in words for row in own.rows)
+    assert own.rows and all(f" {row[0]} " in words for row in own.rows)
     assert all(row[0] in words for table in deviations.of(name) for row in table.rows)
 
 
