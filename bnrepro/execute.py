@@ -102,7 +102,8 @@ class Attempt:
         """Say in status.json every few seconds how far the run is, for whoever watches."""
         if time.monotonic() - self.told > PULSE:
             self.told = time.monotonic()
-            records.write_json(self.note | {"step": step, "steps": steps}, self.directory / "status.json")
+            sign = {"seconds": self._seconds(), "step": step, "steps": steps}  # its time survives a kill too
+            records.write_json(self.note | sign, self.directory / "status.json")
 
     def fail(self, error: BaseException) -> str:
         """End as interrupted or, with the traceback in log.txt, as failed."""
@@ -110,13 +111,16 @@ class Attempt:
 
     def end(self, found: dict) -> str:
         """Write the last status, which `found` has, and return it."""
-        self.note |= found | {"seconds": round(self.spent + time.monotonic() - self.started, 3)}
+        self.note |= found | {"seconds": self._seconds()}
         print(json.dumps(self.note), file=self.log)
         self.log.close()
         records.write_json(self.note, self.directory / "status.json")
         if self.note["status"] in records.RESULTS:
             (self.directory / "checkpoint.pt").unlink(missing_ok=True)
         return self.note["status"]
+
+    def _seconds(self) -> float:
+        return round(self.spent + time.monotonic() - self.started, 3)
 
     @property
     def ended(self) -> bool:

@@ -148,6 +148,15 @@ def test_a_killed_run_is_interrupted_and_the_same_command_continues_it_to_the_by
     assert not (directory / "checkpoint.pt").exists()
 
 
+def test_the_time_of_a_killed_attempt_counts(tmp_path, monkeypatch):
+    clock = iter([0.0, 0.0, 100.0, 100.0, 100.0, 200.0, 200.0, 207.0])
+    monkeypatch.setattr(execute.time, "monotonic", lambda: next(clock))
+    execute.Attempt(tmp_path).pulse(step=5, steps=9)  # and then it is killed
+    assert records.read_json(tmp_path / "status.json")["seconds"] == 100.0
+    execute.Attempt(tmp_path).end({"status": "completed"})
+    assert records.read_json(tmp_path / "status.json") == {"status": "completed", "attempt": 2, "seconds": 107.0}
+
+
 def test_of_two_processes_started_at_once_without_hydra_one_trains(tiny, trained, tmp_path):
     settings = tiny({"train.steps": 300})
     directory = frozen(settings, tmp_path / "run")
