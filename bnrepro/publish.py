@@ -17,6 +17,7 @@ DRAWN = ("figure.csv", "claims.csv", "figure.svg", "figure.png")
 FILES = TABLES + DRAWN
 BEGIN, END = "<!-- gallery: written by bnrepro publish -->", "<!-- end of gallery -->"
 LIMIT = 2_000_000  # bytes of one file
+LARGE = 500_000  # bytes of a table that is stored compressed: all figures together have to stay small
 
 
 def publish(name: str, home: Path) -> None:
@@ -41,7 +42,7 @@ def publish(name: str, home: Path) -> None:
 
 
 def copy(home: Path, target: Path, files: tuple[str, ...]) -> None:
-    """Replace the files in `target`; a table above LIMIT is compressed. Raises RecordError for a missing one."""
+    """Replace the files in `target`, tables above LARGE compressed. Raises RecordError for a missing one."""
     target.mkdir(parents=True, exist_ok=True)
     for file in files:
         source = records.stored(home / file)
@@ -57,7 +58,7 @@ def copy(home: Path, target: Path, files: tuple[str, ...]) -> None:
 
 def _packed(content: bytes, name: str) -> bytes:
     """A large table compressed, the same bytes whenever that is done; anything else as it is."""
-    return gzip.compress(content, mtime=0) if name.endswith(".csv") and len(content) > LIMIT else content
+    return gzip.compress(content, mtime=0) if name.endswith(".csv") and len(content) > LARGE else content
 
 
 def write_gallery() -> None:

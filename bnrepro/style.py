@@ -11,7 +11,7 @@ ORANGE, SKY, GREEN, BLUE, VERMILLION, PURPLE, BLACK = (
     "#E69F00", "#56B4E9", "#009E73", "#0072B2", "#D55E00", "#CC79A7", "#000000",
 )  # fmt: skip
 
-GREY, OLIVE = "#6E6E6E", "#8A7A00"
+GREY, OLIVE, BROWN = "#6E6E6E", "#8A7A00", "#7F4A1E"
 
 # An arm is what a figure compares; each has one look for all figures.
 ARMS = {
@@ -23,7 +23,7 @@ ARMS = {
     "l1": {"color": PURPLE, "marker": "<", "label": "L1 norm"},
     "l2": {"color": GREY, "marker": ">", "label": "L2 norm"},
     "linf": {"color": OLIVE, "marker": "d", "label": "L∞ norm"},
-    "renorm": {"color": PURPLE, "marker": "*", "label": "Batch Renorm"},
+    "renorm": {"color": BROWN, "marker": "*", "label": "Batch Renorm"},
     "BN before": {"color": BLUE, "marker": "s", "label": "BN before"},
     "BN after": {"color": ORANGE, "marker": ">", "label": "BN after"},
     "BN last": {"color": GREEN, "marker": "H", "label": "BN, last block only"},

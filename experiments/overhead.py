@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
+from matplotlib.ticker import LogLocator
 
 from bnrepro import stats, style
 from bnrepro.claims import Claim
@@ -41,13 +42,19 @@ def draw(data, fig):
             axis.set(title=title, xscale="log", yscale="linear" if cost == "memory" else "log")
             axis.set_xticks(sorted(data["x"].unique()), labels=[f"{size:g}" for size in sorted(data["x"].unique())])
             axis.minorticks_off()
+            if cost != "memory":
+                axis.yaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 5, 7)))
+                axis.yaxis.set_major_formatter("{x:g}")
             if cost != "ms":
                 axis.axhline(1, color="0.6", linewidth=0.8, linestyle=":")
         row[0].set_ylabel(f"{net}: with / without")
-    first = fig.axes[3]
-    first.plot([], [], **style.arm("none"), label=style.label("none"))  # it is in the last column alone
-    first.legend(loc="center right", fontsize=5, handlelength=1.2)
-    fig.supxlabel("batch size; median over repetitions, band: their range", **style.NOTE)
+    for axis in row:
+        axis.set_xlabel("batch size")
+    note = "median over repetitions, band: their range"
+    fig.legend(
+        *fig.axes[-1].get_legend_handles_labels(), title=note, title_fontsize=style.NOTE["fontsize"], fontsize=6,
+        loc="outside lower center", ncols=8, columnspacing=1.2,
+    )  # fmt: skip
 
 
 def _line(axis, series, line):
