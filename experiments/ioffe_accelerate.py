@@ -47,7 +47,7 @@ def draw(data, fig):
             axes[panel].fill_between(line.x, line.low, line.high, color=look["color"], alpha=0.15, linewidth=0)
         axes[panel].set(title=panel, xlabel="step", ylabel="validation accuracy", ylim=(0, 1))
         if axes[panel].lines:
-            axes[panel].legend(fontsize=6)
+            axes[panel].legend(fontsize=6, loc="lower right" if panel == "ReLU" else "upper right", ncols=2)
     titles = {"steps": "steps to the best accuracy without a norm", "best": "best accuracy"}
     for panel, title in titles.items():
         for point in data[data["panel"] == panel].itertuples():
