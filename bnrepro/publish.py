@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import gzip
+import lzma
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -51,14 +51,15 @@ def copy(home: Path, target: Path, files: tuple[str, ...]) -> None:
         except FileNotFoundError:
             raise records.RecordError(f"{source}: not there") from None
         kept = _packed(content, source.name)
-        for name in (file, f"{file}.gz"):
+        for name in (file, f"{file}.xz"):
             (target / name).unlink(missing_ok=True)
-        (target / (source.name if kept is content else f"{file}.gz")).write_bytes(kept)
+        (target / (source.name if kept is content else f"{file}.xz")).write_bytes(kept)
 
 
 def _packed(content: bytes, name: str) -> bytes:
     """A large table compressed, the same bytes whenever that is done; anything else as it is."""
-    return gzip.compress(content, mtime=0) if name.endswith(".csv") and len(content) > LARGE else content
+    large = name.endswith(".csv") and len(content) > LARGE
+    return lzma.compress(content, preset=9 | lzma.PRESET_EXTREME) if large else content
 
 
 def write_gallery() -> None:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import csv
-import gzip
 import io
 import json
+import lzma
 import os
-import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -151,8 +150,8 @@ def read_json(path: Path) -> dict | None:
 
 
 def stored(path: Path) -> Path:
-    """The file, or the compressed one that stands in its place: large tables are published as .csv.gz."""
-    packed = path.with_name(f"{path.name}.gz")
+    """The file, or the compressed one that stands in its place: large tables are published as .csv.xz."""
+    packed = path.with_name(f"{path.name}.xz")
     return packed if packed.exists() and not path.exists() else path
 
 
@@ -160,11 +159,11 @@ def check(path: Path, table: str) -> str:
     """The text of a table. Raises RecordError, naming file and line, for a wrong header or a row that was cut."""
     path = stored(path)
     try:
-        with gzip.open(path, "rt", newline="") if path.suffix == ".gz" else open(path, newline="") as file:
+        with lzma.open(path, "rt", newline="") if path.suffix == ".xz" else open(path, newline="") as file:
             text = file.read()
     except (FileNotFoundError, NotADirectoryError):
         raise RecordError(f"{path}: not there") from None
-    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+    except (EOFError, lzma.LZMAError) as error:
         raise RecordError(f"{path}: {error}") from None
     reader = csv.reader(text.splitlines())
     header = next(reader, [])

@@ -19,7 +19,7 @@ POWERS = {"l1": "L1", "l2": "L2", "linf": "L-infinity"}
 FINAL = {"none": 1600, "batch": 480, "l1": 100, "l2": 480, "linf": 1000}  # training losses of the source's linear net
 QUANTITIES = {
     "loss": "training loss",
-    "change": "gradient change at the largest step",
+    "change": "gradient change, largest step",
     "shift": "shift of the activations",
 }
 BURN_IN = 0.1  # of the run: the first steps are a matter of the start
@@ -48,7 +48,7 @@ def draw(data, fig):
                 axis.fill_between(line.x, line.low, line.high, color=look["color"], alpha=0.15, linewidth=0)
             axis.set(title=f"{net}: {words}", xscale="log", yscale="log", xlabel="step")
             axis.title.set_fontsize(7.5)
-    axes[0, 0].legend(fontsize=6)
+    axes[0, 0].legend(fontsize=5.5, handlelength=1.2, loc="lower left")
     for axis in axes[:, 0]:
         axis.set_ylabel("median and range over seeds")
     fig.supxlabel(

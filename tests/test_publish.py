@@ -183,14 +183,14 @@ def test_a_large_table_is_published_compressed_and_read_as_before(run_here, chec
     before = records.load(run_here).layers
     assert command(capsys, "publish", NAME, "scale=laptop")[0] == 0
     home = checkout / "results" / NAME
-    assert not (home / "layers.csv").exists() and (home / "layers.csv.gz").stat().st_size < size / 3
+    assert not (home / "layers.csv").exists() and (home / "layers.csv.xz").stat().st_size < size / 3
     pd.testing.assert_frame_equal(records.load(home).layers, before)
     assert command(capsys, "check")[0] == 0
-    first = (home / "layers.csv.gz").read_bytes()
+    first = (home / "layers.csv.xz").read_bytes()
     assert command(capsys, "publish", NAME, "scale=laptop")[0] == 0
-    assert (home / "layers.csv.gz").read_bytes() == first
-    (home / "layers.csv.gz").write_bytes(first[:-50])
-    with pytest.raises(records.RecordError, match=r"layers.csv.gz: "):
+    assert (home / "layers.csv.xz").read_bytes() == first
+    (home / "layers.csv.xz").write_bytes(first[:-50])
+    with pytest.raises(records.RecordError, match=r"layers.csv.xz: "):
         records.load(home)
 
 
