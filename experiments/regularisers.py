@@ -58,7 +58,7 @@ def draw(data, fig):
         axis.set_yscale("log" if panel in ("shift", "depth", "length") else "linear")
         if panel in ("test", "repaired", "accuracy"):
             axis.set_ylim(0, 1)
-        if panel in ("shift", "accuracy") and axis.lines:
+        if panel in ("test", "accuracy") and axis.lines:
             axis.legend(fontsize=6)
     fig.supylabel("dropout: above and below left; penalty: the other two", fontsize=7)
     fig.supxlabel("median over seeds, band: their range", **style.NOTE)
