@@ -53,7 +53,7 @@ def draw(data, fig):
         if panel not in SHIFTS:
             axis.set_ylim(0, 1)
         if panel == f"rate {RATE:g}":
-            axis.legend(fontsize=6)
+            axis.legend(fontsize=6, ncols=2, loc="upper left")
         if panel != f"rate {FAST:g}" and panel not in SHIFTS:
             axis.set_ylabel("accuracy")
     fig.supxlabel("median over seeds (and units and steps of the shifts), band: range over seeds", **style.NOTE)
