@@ -66,7 +66,7 @@ def draw(data, fig):
         if panel == "along":
             axis.axhline(1e3, color=style.BLACK, linestyle=":", linewidth=0.8)
         if panel in ("histogram", "accuracy") and axis.lines:
-            axis.set_ylim(*(1e-5, 10) if panel == "histogram" else (0, 1))
+            axis.set_ylim(*(1e-5, 100) if panel == "histogram" else (0, 1))
             axis.legend(fontsize=6, loc="upper left" if panel == "histogram" else "best")
     fig.supylabel("median and range over seeds", fontsize=7)
 
