@@ -50,7 +50,7 @@ def draw(data, fig):
             axis.set(title=f"{activation}: {kind}", xscale="log")
     axes[0, 0].set_ylabel("final test accuracy")
     axes[1, 0].set_ylabel("share of (image, unit)")
-    axes[0, 2].legend(loc="lower center")
+    axes[0, 1].legend(loc="lower center")
     axes[1, 0].legend(loc="upper left")
     fig.supxlabel(
         "initial weights, in units of Glorot & Bengio's; X: some runs diverged (they count as accuracy 0)", fontsize=7
