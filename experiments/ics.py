@@ -59,14 +59,16 @@ def draw(data, fig):
     for row, setting in zip(axes, settings, strict=True):
         for axis, (kind, words) in zip(row, KINDS.items(), strict=True):
             points = data[data["panel"] == f"{setting}: {kind}"]
-            deepest = points["series"].str.extract(r"layer (\d+)")[0].astype(float).max()
+            layers = points["series"].str.extract(r"layer (\d+)")[0].dropna().astype(int)
+            deepest = layers.max()
             for series, line in points.groupby("series", sort=False):
                 _line(axis, series, line.sort_values("x"), dashed=series.endswith(f"layer {deepest:g}"))
-            axis.set(title=words, xscale="log", yscale="linear" if kind == "ics_cosine" else "log")
+            cosine = kind == "ics_cosine"
+            title = f"{words}, {', '.join(map(str, sorted(layers.unique())))}" if cosine else words
+            axis.set(title=title, xscale="log", yscale="linear" if cosine else "log")
         row[0].set_ylabel(setting)
-        for axis in (row[0], row[3]):
-            if axis.lines:
-                axis.legend(fontsize=4.5)
+        if row[0].lines:
+            row[0].legend(fontsize=5.5)
     for axis in axes[-1]:
         axis.set_xlabel("step")
     fig.supxlabel("median and range over seeds; dashed: the layer nearer the output", fontsize=7)
