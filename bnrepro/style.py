@@ -6,6 +6,9 @@ import zlib
 from collections import Counter
 from collections.abc import Iterable
 
+from matplotlib.axis import Axis
+from matplotlib.ticker import LogLocator, NullLocator
+
 # Okabe & Ito (2008): distinguishable with all common forms of colour blindness.
 ORANGE, SKY, GREEN, BLUE, VERMILLION, PURPLE, BLACK = (
     "#E69F00", "#56B4E9", "#009E73", "#0072B2", "#D55E00", "#CC79A7", "#000000",
@@ -73,6 +76,13 @@ def label(series: str, n: int | None = None, **lost: int) -> str:
     counts = [f"n={n}"] if n is not None else []
     counts += [f"{count} {status}" for status, count in lost.items() if count]
     return f"{text} ({', '.join(counts)})" if counts else text
+
+
+def label_within_decade(axis: Axis) -> None:
+    """Ticks with plain numbers for a logarithmic axis of about a decade, where matplotlib may label a single one."""
+    axis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 5, 7)))
+    axis.set_major_formatter("{x:g}")
+    axis.set_minor_locator(NullLocator())
 
 
 def lost(series: str, statuses: Iterable[str]) -> str:

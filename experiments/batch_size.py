@@ -6,7 +6,6 @@ Errors are those of the last evaluation, in points; a diverged run counts as 100
 from __future__ import annotations
 
 import pandas as pd
-from matplotlib.ticker import LogLocator
 
 from bnrepro import select, stats, style
 from bnrepro.claims import Claim
@@ -49,9 +48,7 @@ def draw(data, fig):
     left, right = axes.values()
     left.set(xlabel="batch size", ylabel="final test error, %")
     right.set(xlabel="images normalised together")
-    left.yaxis.set_major_locator(LogLocator(subs=(1, 2, 3, 5)))
-    left.yaxis.set_major_formatter("{x:g}")
-    left.minorticks_off()
+    style.label_within_decade(left.yaxis)
     left.legend(fontsize=6)
     fig.supxlabel("mean and range over the seeds; three-armed: some stalled, X: some diverged (they count as 100 %)\n"
                   "right, lines without marks: these norms look at one image at a time", **style.NOTE)  # fmt: skip

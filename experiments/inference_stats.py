@@ -66,7 +66,8 @@ def draw(data, fig):
     for axis in axes[:, 0]:
         axis.set_ylabel("test error, %")
     for axis in (axes[0, 0], axes[0, 2]):
-        axis.legend(fontsize=6, loc="upper right")
+        if axis.lines:
+            axis.legend(fontsize=6, loc="upper right")
     low, high = axes[0, 2].get_ylim()
     axes[0, 2].set_ylim(low, high + 0.4 * (high - low))  # room for the legend
     fig.supxlabel(

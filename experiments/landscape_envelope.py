@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
-from matplotlib.ticker import LogLocator
 
 from bnrepro import select, stats, style
 from bnrepro.claims import Claim
@@ -51,9 +50,7 @@ def draw(data, fig):
             xscale="log" if by_rate else "linear",
             xlabel="Adam's rate" if by_rate else "step",
         )
-        axis.yaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 5, 7)))
-        axis.yaxis.set_major_formatter("{x:g}")
-        axis.tick_params(axis="y", which="minor", left=False, labelleft=False)
+        style.label_within_decade(axis.yaxis)
         if axis.lines:
             axis.legend()
     axes[0].set_ylabel("training loss: median and range over rates")

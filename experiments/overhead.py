@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
-from matplotlib.ticker import LogLocator
 
 from bnrepro import stats, style
 from bnrepro.claims import Claim
@@ -43,8 +42,7 @@ def draw(data, fig):
             axis.set_xticks(sorted(data["x"].unique()), labels=[f"{size:g}" for size in sorted(data["x"].unique())])
             axis.minorticks_off()
             if cost != "memory":
-                axis.yaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 5, 7)))
-                axis.yaxis.set_major_formatter("{x:g}")
+                style.label_within_decade(axis.yaxis)
             if cost != "ms":
                 axis.axhline(1, color="0.6", linewidth=0.8, linestyle=":")
         row[0].set_ylabel(f"{net}: with / without")

@@ -116,7 +116,7 @@ def drawn(smoke):
     @cache
     def draw(name: str) -> tuple[plt.Figure, pd.DataFrame]:
         data = records.read(smoke(name) / "figure.csv", "figure")
-        with plt.rc_context(style.RC):
+        with plt.rc_context({**style.RC, "figure.max_open_warning": 0}):
             figure = plt.figure()
             report.experiment(name).draw(data, figure)
             figure.canvas.draw()

@@ -163,7 +163,7 @@ def test_data_versions_time_and_records_are_on_the_page(name, parsed):
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_the_deviations_that_name_the_experiment_are_on_the_page(name, parsed):
     words = parsed.after(f"{name}-deviations")
-    own = next(table for table in deviations.tables() if table.heading.startswith(name))
+    own = next(table for table in deviations.tables() if name in table.heading.partition(" (")[0].split(" and "))
     assert own.rows and all(f" {row[0]} " in words for row in own.rows)
     assert all(row[0] in words for table in deviations.of(name) for row in table.rows)
 
@@ -176,6 +176,12 @@ def test_every_numbered_deviation_is_read_and_belongs_somewhere():
     general = {row[0] for row in deviations.general().rows}
     assert {number for number in numbers if number[0] == "D"} == {n for n in found | general if n[0] == "D"}
     assert deviations.of("no_such_experiment") == []
+
+
+@pytest.mark.parametrize("name", paths.experiments())
+def test_every_experiment_has_a_heading_of_its_own_or_shares_one(name):
+    headings = [table.heading.partition(" (")[0].split(" and ") for table in deviations.tables()]
+    assert sum(name in names for names in headings) == 1
 
 
 def test_each_of_the_16_points_of_a_reviewer_has_its_place(parsed):
