@@ -56,17 +56,16 @@ def draw(data, fig):
     settings = list(dict.fromkeys(panel.split(":")[0] for panel in data["panel"]))
     fig.set_size_inches(style.WIDTH, 1.6 * len(settings) + 0.6)
     axes = fig.subplots(len(settings), len(KINDS), squeeze=False)
+    numbers = data["series"].str.extract(r"layer (\d+)")[0].astype(float)
     for row, setting in zip(axes, settings, strict=True):
+        layers = numbers[data["panel"].str.startswith(f"{setting}: ")].dropna().unique()
+        deepest = max(layers, default=0)
         for axis, (kind, words) in zip(row, KINDS.items(), strict=True):
             points = data[data["panel"] == f"{setting}: {kind}"]
-            layers = points["series"].str.extract(r"layer (\d+)")[0].dropna().astype(int)
-            deepest = layers.max()
             for series, line in points.groupby("series", sort=False):
                 _line(axis, series, line.sort_values("x"), dashed=series.endswith(f"layer {deepest:g}"))
-            cosine = kind == "ics_cosine"
-            title = f"{words}, {', '.join(map(str, sorted(layers.unique())))}" if cosine else words
-            axis.set(title=title, xscale="log", yscale="linear" if cosine else "log")
-        row[0].set_ylabel(setting)
+            axis.set(title=words, xscale="log", yscale="linear" if kind == "ics_cosine" else "log")
+        row[0].set_ylabel(f"{setting}\nlayers {' and '.join(f'{layer:g}' for layer in sorted(layers))}")
         if row[0].lines:
             row[0].legend(fontsize=5.5)
     for axis in axes[-1]:

@@ -65,8 +65,11 @@ def draw(data, fig):
             row[3].set_xticks(sizes, labels=[f"{size:g}" for size in sizes])
             row[3].xaxis.set_minor_formatter("")
         row[0].set_ylabel("median and range over eta")
-        if row[3].lines:
-            row[3].legend()
+    fig.legend(
+        *fig.axes[-1].get_legend_handles_labels(), loc="outside lower center", ncols=3,
+        title="loss, gradient change: range over eta, median of the seeds; beta: median and range over the seeds",
+        title_fontsize=style.NOTE["fontsize"],
+    )  # fmt: skip
 
 
 def claims(tables):
