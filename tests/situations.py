@@ -15,9 +15,10 @@ from torch import nn
 
 @dataclass(frozen=True)
 class Situation:
-    """How a model is trained. `prepare` changes it beforehand, and returns False where the situation does not apply."""
+    """How a model is trained. `prepare` changes it beforehand, and is False for a model without what it `needs`."""
 
     prepare: Callable[[nn.Module], bool] = lambda model: True
+    needs: str = ""
     parts: int = 1  # passes forward and backward before a step
     scaled: bool = False
     clipped: bool = False
@@ -98,8 +99,8 @@ SITUATIONS = {
     "clipped": Situation(clipped=True),
     "frozen": Situation(freeze),
     "unused": Situation(add_unused),
-    "tied": Situation(tie),
-    "in place": Situation(in_place),
+    "tied": Situation(tie, needs="two weights of one shape"),
+    "in place": Situation(in_place, needs="activations that torch can compute in place"),
     "autocast": Situation(autocast=True),
     "bf16": Situation(narrow),
     "not finite": Situation(poison),
