@@ -52,11 +52,13 @@ def draw(data, fig):
         axis.set_xlabel({"test": "rate", "mean": "layer", "var": "layer"}.get(panel, "step"))
         if panel not in SHIFTS:
             axis.set_ylim(0, 1)
-        if panel == f"rate {RATE:g}":
-            axis.legend(fontsize=6, ncols=2, loc="upper left")
         if panel != f"rate {FAST:g}" and panel not in SHIFTS:
             axis.set_ylabel("accuracy")
-    fig.supxlabel("median over seeds (and units and steps of the shifts), band: range over seeds", **style.NOTE)
+    fig.legend(
+        *fig.axes[2].get_legend_handles_labels(), loc="outside lower center", ncols=5,
+        title="median over seeds (and units and steps of the shifts), band: range over seeds",
+        title_fontsize=style.NOTE["fontsize"],
+    )  # fmt: skip
 
 
 def _line(axis, arm, line, marked):

@@ -58,10 +58,12 @@ def draw(data, fig):
         axis.set_yscale("log" if panel in ("shift", "depth", "length") else "linear")
         if panel in ("test", "repaired", "accuracy"):
             axis.set_ylim(0, 1)
-        if panel in ("test", "accuracy") and axis.lines:
-            axis.legend(fontsize=6)
     fig.supylabel("dropout: above and below left; penalty: the other two", fontsize=7)
-    fig.supxlabel("median over seeds, band: their range", **style.NOTE)
+    arms = [pair for axis in (fig.axes[2], fig.axes[4]) for pair in zip(*axis.get_legend_handles_labels(), strict=True)]
+    fig.legend(
+        [line for line, _ in arms], [words for _, words in arms], loc="outside lower center", ncols=3,
+        title="median over seeds, band: their range", title_fontsize=style.NOTE["fontsize"],
+    )  # fmt: skip
 
 
 def claims(tables):
