@@ -293,6 +293,18 @@ def test_arms_of_one_figure_differ_in_colour_and_arms_have_one_look():
     assert style.arm("batch, width 200") == style.arm("batch") != style.arm("none")
 
 
+@pytest.mark.parametrize("low, high", [(1.05, 1.45), (0.3, 1.4), (2.5, 6.5), (3, 70)])
+def test_a_logarithmic_axis_of_about_a_decade_has_several_plain_numbers(low, high):
+    figure = plt.figure()
+    axis = figure.subplots()
+    axis.set(yscale="log", ylim=(low, high))
+    style.label_within_decade(axis.yaxis)
+    figure.canvas.draw()
+    words = [tick.label1.get_text() for tick in axis.yaxis.get_major_ticks() if low <= tick.get_loc() <= high]
+    plt.close(figure)
+    assert len(words) >= 2 and all(low <= float(word) <= high for word in words)
+
+
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_runs_that_diverge_or_are_missing_do_not_break_the_figure(name, smoke, tmp_path):
     """The last run diverged at its first recorded step, the one before it was never started."""

@@ -163,7 +163,7 @@ def test_data_versions_time_and_records_are_on_the_page(name, parsed):
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_the_deviations_that_name_the_experiment_are_on_the_page(name, parsed):
     words = parsed.after(f"{name}-deviations")
-    own = next(table for table in deviations.tables() if name in table.heading.partition(" (")[0].split(" and "))
+    own = next(table for table in deviations.tables() if name in _named(table))
     assert own.rows and all(f" {row[0]} " in words for row in own.rows)
     assert all(row[0] in words for table in deviations.of(name) for row in table.rows)
 
@@ -180,8 +180,12 @@ def test_every_numbered_deviation_is_read_and_belongs_somewhere():
 
 @pytest.mark.parametrize("name", paths.experiments())
 def test_every_experiment_has_a_heading_of_its_own_or_shares_one(name):
-    headings = [table.heading.partition(" (")[0].split(" and ") for table in deviations.tables()]
-    assert sum(name in names for names in headings) == 1
+    assert sum(name in _named(table) for table in deviations.tables()) == 1
+
+
+def _named(table: deviations.Table) -> list[str]:
+    """The experiments in a heading: "landscape and ics (Santurkar, Fig. 3)"."""
+    return table.heading.partition(" (")[0].split(" and ")
 
 
 def test_each_of_the_16_points_of_a_reviewer_has_its_place(parsed):
