@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from side_by_side import line, machine, medians
 from torch import Tensor, nn
 
-from bnrepro.inspection import attach
+from bnrepro.gradients.inspector import attach
 
 Norms = dict[str, float | None]
 

@@ -21,14 +21,15 @@ import torch
 from side_by_side import line, machine
 from throughput import config as vgg
 
-from bnrepro import probes, train, validate
-from bnrepro.config import Config, Probes
+from bnrepro.core import checks, run_dir
+from bnrepro.core.schema import Config, Probes
+from bnrepro.train import recorder, trainer
 
 MLP_STEPS = 825
 
 
 def mlp(norm: str, **probing) -> Config:
-    return validate.build({
+    return checks.build({
         "data": {"kind": "mnist5k", "batch_size": 200, "normalize": "pixel"},
         "model": {"kind": "mlp", "depth": 10, "width": 100, "norm": norm, "activation": "sigmoid"},
         "optim": {"kind": "sgd", "lr": 0.05, "momentum": 0.9},
@@ -42,10 +43,10 @@ def step_seconds(config: Config, steps: int) -> tuple[float, float]:
     config.probes.steps = list(range(100, 101 + steps, 2))
     config.train.steps = 101 + steps  # the last step is recorded whatever the list says, and is not reached
     with tempfile.TemporaryDirectory() as directory:
-        run = train.Run(config, Path(directory))
+        run = trainer.Run(config, Path(directory))
         run.progress.step, run.progress.first_loss = 99, 2.3
         times = []
-        with contextlib.suppress(train.Interrupted):
+        with contextlib.suppress(run_dir.Interrupted):
             run.train(stop=lambda: len(times) > steps, tick=lambda step: times.append(time.perf_counter()))
         run.close()
     spent = [after - before for before, after in itertools.pairwise(times)]  # the first of them is of step 101
@@ -55,7 +56,7 @@ def step_seconds(config: Config, steps: int) -> tuple[float, float]:
 def share(name: str, make: Callable[[], Config], total: int, steps: int) -> None:
     """Of a run of `total` steps with the default cadence, against one without probes."""
     recorded, ordinary = step_seconds(make(), steps)
-    count = len(set(probes.logarithmic(Probes().per_decade, total)))
+    count = len(set(recorder.logarithmic(Probes().per_decade, total)))
     plain, extra = total * ordinary, count * (recorded - ordinary)
     what = f"{name}, default probes ({count} of {total} steps recorded)"
     print(line(what, f"{plain + extra:.2f} s", f"off {plain:.2f} s", extra / plain, "<= 0.03 more"))

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import torch
 
-from bnrepro import provenance
+from bnrepro.core import provenance
 
 
 def medians(measures: dict[str, Callable[[], float]], repeats: int) -> dict[str, float]:

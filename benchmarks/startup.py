@@ -15,7 +15,7 @@ from pathlib import Path
 
 from side_by_side import line, machine, medians
 
-from bnrepro import paths
+from bnrepro.core import paths
 
 
 def seconds(*words: str) -> float:

@@ -42,14 +42,14 @@ def with_launcher(*more: str) -> float:
 
 
 def separate() -> float:
-    """Planned before the clock starts: what is timed is 16 times `python -m bnrepro.execute`."""
+    """Planned before the clock starts: what is timed is 16 times `python -m bnrepro.train`."""
     with fresh() as out:
         bnrepro(out, "launch=false")
         runs = sorted((out / "quick" / "sigmoid_gradients" / "runs").iterdir())
         assert len(runs) == RUNS
         started = time.perf_counter()
         for run in runs:
-            subprocess.run([sys.executable, "-m", "bnrepro.execute", run], check=True, capture_output=True)
+            subprocess.run([sys.executable, "-m", "bnrepro.train", run], check=True, capture_output=True)
         return time.perf_counter() - started
 
 

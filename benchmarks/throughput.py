@@ -21,7 +21,9 @@ import torch
 import torch.nn.functional as F
 from side_by_side import line, machine, medians
 
-from bnrepro import models, optim, train, validate
+from bnrepro.core import checks, run_dir
+from bnrepro.models import build as models
+from bnrepro.train import optim, trainer
 
 BATCH, WARM, FROM = 128, 3, 200
 PRECISIONS = {"bf16": ">= 3.5", "fp32": ">= 1.6"}  # and the goal of each
@@ -34,7 +36,7 @@ def config(precision: str):
         "optim": {"kind": "sgd", "lr": 0.05, "momentum": 0.9, "weight_decay": 5e-4},
         "train": {"steps": 2813, "eval_every": 1000, "precision": precision, "channels_last": precision == "bf16"},
     }  # fmt: skip
-    return validate.build(settings)
+    return checks.build(settings)
 
 
 def plain_loop(steps: int, precision: str, threads: int) -> float:
@@ -99,12 +101,12 @@ def bare_step(steps: int, precision: str, threads: int) -> float:
 def real_run(steps: int, precision: str, threads: int) -> float:
     torch.set_num_threads(threads)
     with tempfile.TemporaryDirectory() as directory:
-        run = train.Run(config(precision), Path(directory))
+        run = trainer.Run(config(precision), Path(directory))
         run.progress.step, run.progress.first_loss = FROM, 2.3
         times = []
         try:
             run.train(stop=lambda: len(times) > WARM + steps, tick=lambda step: times.append(time.perf_counter()))
-        except train.Interrupted:
+        except run_dir.Interrupted:
             run.close()
     return BATCH * steps / (times[WARM + steps - 1] - times[WARM - 1])
 

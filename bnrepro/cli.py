@@ -7,7 +7,7 @@ import sys
 from collections import Counter
 from pathlib import Path
 
-from bnrepro import paths, records, validate
+from bnrepro.core import checks, paths, records, run_dir
 
 DEFAULTS = {"scale": "quick", "out": "outputs"}
 
@@ -31,7 +31,7 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         flags = {name: value for name, value in vars(options).items() if name not in ("verb", "words")}
         code = options.verb([*options.words, *rest], **flags)
-    except (validate.ConfigError, records.RecordError) as error:
+    except (checks.ConfigError, records.RecordError) as error:
         print(error, file=sys.stderr)
         code = 2
     except KeyboardInterrupt:
@@ -42,11 +42,11 @@ def main(arguments: list[str] | None = None) -> None:
 
 def list_experiments(words: list[str]) -> int:
     """the experiments: name, source, runs, cost and state"""
-    from bnrepro import report
+    from bnrepro.draw import figures
 
     names, options = _split(words)
     for name in names or paths.experiments():
-        state, facts = _state(name, options), report.about(name)
+        state, facts = _state(name, options), figures.about(name)
         scale = facts["scales"].get(options["scale"]) or {}
         print(f"{name:18} {state:22} {scale.get('cost', ''):28} {facts['source'].split(';')[0]}")
     return 0
@@ -54,12 +54,12 @@ def list_experiments(words: list[str]) -> int:
 
 def run(words: list[str]) -> int:
     """plan the grid of an experiment and run what is missing; any field can be overridden or swept"""
-    from bnrepro import compose
+    from bnrepro.plan import hydra_app
 
     if not any(word.startswith("experiment=") for word in words):
         choices = ", ".join(paths.experiments())
-        raise validate.ConfigError("experiment", None, f"must be one of {choices}")
-    return compose.run(words)
+        raise checks.ConfigError("experiment", None, f"must be one of {choices}")
+    return hydra_app.run(words)
 
 
 def reproduce(words: list[str]) -> int:
@@ -72,17 +72,17 @@ def reproduce(words: list[str]) -> int:
 
 def draw(words: list[str]) -> int:
     """draw figures and judge claims from saved tables; --committed redraws results/"""
-    from bnrepro import publish as publishing
-    from bnrepro import report
+    from bnrepro.draw import figures
+    from bnrepro.report import publish as publishing
 
     words, committed = _committed(words)
     for name, home in _places(words, committed).items():
         if not committed and (home / "plan.json").exists():
-            report.collect(home)
+            figures.collect(home)
         elif not (home / "runs.csv").exists():
             raise records.RecordError(f"{home}: no runs of {name}; start them: bnrepro run experiment={name}")
-        print(report.show(name, report.draw(name, home)))
-        print("".join(f"  {note}\n" for note in report.notes(name, home)), end="")
+        print(figures.show(name, figures.draw(name, home)))
+        print("".join(f"  {note}\n" for note in figures.notes(name, home)), end="")
         print(f"  figure: {home / 'figure.png'}\n")
     if committed:
         publishing.write_gallery()
@@ -91,7 +91,7 @@ def draw(words: list[str]) -> int:
 
 def report(words: list[str]) -> int:
     """draw what has runs and put figures and claims on one page; --committed does so from results/"""
-    from bnrepro import page
+    from bnrepro.report import page
 
     plain, committed = _committed(words)
     places, options = _places(plain, committed), _split(plain)[1]
@@ -107,8 +107,8 @@ def report(words: list[str]) -> int:
 
 def check(words: list[str]) -> int:
     """compare committed figures, verdicts and README with what tables and scripts give; exit code 1 if any differs"""
-    from bnrepro import check as checking
-    from bnrepro import publish as publishing
+    from bnrepro.report import check as checking
+    from bnrepro.report import publish as publishing
 
     places = _places(words, committed=True)
     found = [line for name, home in places.items() for line in checking.mismatches(name, home)]
@@ -140,7 +140,6 @@ def _files(home: Path) -> set[str]:
 
 def status(words: list[str]) -> int:
     """every run with its status, step, time and directory"""
-    from bnrepro import execute
 
     names, options = _split(words)
     for name in names or paths.experiments():
@@ -152,31 +151,31 @@ def status(words: list[str]) -> int:
         for run_name in plan["runs"]:
             directory = home / "runs" / run_name
             note = records.read_json(directory / "status.json") or {}
-            state = execute.status(directory)
+            state = run_dir.status(directory)
             print(f"{state:12} step {note.get('step', 0):>7} {note.get('seconds', 0):8.1f} s  {directory}")
     return 0
 
 
 def inspect(runs: list[str], statistic: str | None, figure: str | None, tensorboard: str | None, out: str) -> int:
     """gradients of one run, or of two side by side: heat map, curves, and what they mean"""
-    from bnrepro import look
+    from bnrepro.gradients import view
 
     if len(runs) not in (1, 2):
         raise records.RecordError(f"inspect: {len(runs)} runs given; give one or two, each by directory or name")
-    from bnrepro import terminal
+    from bnrepro.gradients import terminal
 
-    looks = [look.find(run, Path(out)) for run in runs]
+    looks = [view.find(run, Path(out)) for run in runs]
     terminal.show(looks, statistic)
     if figure:
-        from bnrepro import look_figure
+        from bnrepro.gradients import heatmap
 
-        look_figure.save(looks, figure, statistic)
+        heatmap.save(looks, figure, statistic)
         print(f"figure: {figure}")
     if tensorboard:
-        from bnrepro import board
+        from bnrepro.gradients import export
 
         for one in looks:
-            print(f"tensorboard: {board.export(one, Path(tensorboard))}")
+            print(f"tensorboard: {export.export(one, Path(tensorboard))}")
     return 0
 
 
@@ -184,25 +183,25 @@ def data(words: list[str]) -> int:
     """fetch or verify a dataset and say where it lies"""
     import yaml
 
-    from bnrepro import datasets
+    from bnrepro.data import sources
 
     names, options = _split(words, overrides=True)
     for name in names or ["mnist5k"]:
         if name not in paths.choices("data"):
-            raise validate.ConfigError("data", name, validate.one_of(name, paths.choices("data")))
+            raise checks.ConfigError("data", name, checks.one_of(name, paths.choices("data")))
         given = {key: value for key, value in options.items() if key not in DEFAULTS}
         fields = {key.removeprefix("data."): yaml.safe_load(value) for key, value in given.items()}
-        print(datasets.describe(validate.section("data", _data_file(name, fields) | fields)))
+        print(sources.describe(checks.section("data", _data_file(name, fields) | fields)))
     return 0
 
 
 def publish(words: list[str]) -> int:
     """copy tables and figures of clean runs from OUT/SCALE/NAME to results/NAME, and show them in the README"""
-    from bnrepro import publish as publishing
+    from bnrepro.report import publish as publishing
 
     names, options = _split(words)
     if not names:
-        raise validate.ConfigError("publish", "", "name the experiments to publish")
+        raise checks.ConfigError("publish", "", "name the experiments to publish")
     for name in names:
         publishing.publish(name, _home(name, options))
         print(f"published {paths.RESULTS / name}")
@@ -230,7 +229,7 @@ def _state(name: str, options: dict[str, str]) -> str:
 
 def _home(name: str, options: dict[str, str], committed: bool = False) -> Path:
     if name not in paths.experiments():
-        raise validate.ConfigError("experiment", name, validate.one_of(name, paths.experiments()))
+        raise checks.ConfigError("experiment", name, checks.one_of(name, paths.experiments()))
     return paths.RESULTS / name if committed else Path(options["out"]) / options["scale"] / name
 
 
@@ -240,9 +239,9 @@ def _split(words: list[str], overrides: bool = False) -> tuple[list[str], dict[s
     options = DEFAULTS | dict(word.split("=", 1) for word in words if "=" in word)
     for key in options.keys() - DEFAULTS.keys():
         if not overrides:
-            raise validate.ConfigError(key, options[key], validate.one_of(key, DEFAULTS))
+            raise checks.ConfigError(key, options[key], checks.one_of(key, DEFAULTS))
     if options["scale"] not in paths.choices("scale"):
-        raise validate.ConfigError("scale", options["scale"], validate.one_of(options["scale"], paths.choices("scale")))
+        raise checks.ConfigError("scale", options["scale"], checks.one_of(options["scale"], paths.choices("scale")))
     return names, options
 
 

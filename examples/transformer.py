@@ -14,8 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from bnrepro import look, look_figure, terminal
-from bnrepro.inspection import attach
+from bnrepro import attach
+from bnrepro.gradients import heatmap, terminal, view
 
 WORDS, LENGTH = 12, 8
 
@@ -64,8 +64,8 @@ def main() -> None:
     options = parser.parse_args()
     home = options.out / "transformer"
     print(f"loss {train(home, options.steps, options.passes, options.compile):.3f}")
-    terminal.show([look.find(str(home))])
-    look_figure.save([look.find(str(home))], options.out / "transformer.png")
+    terminal.show([view.find(str(home))])
+    heatmap.save([view.find(str(home))], options.out / "transformer.png")
 
 
 if __name__ == "__main__":

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import pandas as pd
 
-from bnrepro import select, stats, style
-from bnrepro.claims import Claim
+from bnrepro.core import style
+from bnrepro.draw import select, stats
+from bnrepro.draw.claims import Claim
 
 SOURCE = "happynear 2015, section on gamma and beta"
 CONDITIONS = {

@@ -8,8 +8,9 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from bnrepro import select, stats, style
-from bnrepro.claims import Claim
+from bnrepro.core import style
+from bnrepro.draw import select, stats
+from bnrepro.draw.claims import Claim
 
 FIG1, FIG2, FIG3 = (f"Ioffe 2017, Fig. {number}" for number in (1, 2, 3))
 REMAKE = "eigenfoo/batch-renorm, CIFAR-100 in microbatches of 2"

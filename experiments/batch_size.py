@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import pandas as pd
 
-from bnrepro import select, stats, style
-from bnrepro.claims import Claim
+from bnrepro.core import style
+from bnrepro.draw import select, stats
+from bnrepro.draw.claims import Claim
 
 GN = "Wu & He 2018, ImageNet error against batch size"
 IOFFE = "Ioffe 2017, Fig. 2"

@@ -10,8 +10,9 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from bnrepro import stats, style
-from bnrepro.claims import Claim
+from bnrepro.core import style
+from bnrepro.draw import stats
+from bnrepro.draw.claims import Claim
 
 IOFFE, NADO = "Ioffe & Szegedy 2015, Algorithm 2", "Nado et al. 2020"
 FIG2, PRECISE, SHIFT = (

@@ -10,8 +10,9 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from bnrepro import select, stats, style
-from bnrepro.claims import Claim
+from bnrepro.core import style
+from bnrepro.draw import select, stats
+from bnrepro.draw.claims import Claim
 
 TRAINS = 0.9
 ACTIVATIONS = {"sigmoid": "sigmoid", "tanh": "tanh", "relu": "ReLU"}

@@ -9,8 +9,9 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from bnrepro import stats, style
-from bnrepro.claims import Claim
+from bnrepro.core import style
+from bnrepro.draw import stats
+from bnrepro.draw.claims import Claim
 
 SOURCE = "Ioffe & Szegedy 2015, Fig. 1"
 SETTING = ["optim.lr", "model.init_std"]

@@ -10,8 +10,9 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from bnrepro import stats, style
-from bnrepro.claims import Claim
+from bnrepro.core import style
+from bnrepro.draw import stats
+from bnrepro.draw.claims import Claim
 
 SOURCE = "Santurkar et al. 2018, Fig. 4 and 11"
 LINEAR = "Santurkar et al. 2018, Fig. 9 and 10"

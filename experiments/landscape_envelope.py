@@ -8,8 +8,9 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from bnrepro import select, stats, style
-from bnrepro.claims import Claim
+from bnrepro.core import style
+from bnrepro.draw import select, stats
+from bnrepro.draw.claims import Claim
 
 SOURCE = "course assignment VGG_Loss_Landscape.py (after AlexeyGB)"
 ARMS = ("none", "batch")

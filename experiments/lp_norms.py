@@ -10,8 +10,9 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from bnrepro import stats, style
-from bnrepro.claims import Claim
+from bnrepro.core import style
+from bnrepro.draw import stats
+from bnrepro.draw.claims import Claim
 
 FIG5, FIG6, FIG12 = (f"Santurkar et al. 2018, Fig. {number}" for number in ("5", "6", "12 and 13"))
 NETS = ("VGG11", "linear net")

@@ -14,8 +14,9 @@ import numpy as np
 import pandas as pd
 from matplotlib.lines import Line2D
 
-from bnrepro import select, stats, style
-from bnrepro.claims import Claim
+from bnrepro.core import style
+from bnrepro.draw import select, stats
+from bnrepro.draw.claims import Claim
 
 TRAINS = 0.5
 MOMENTA = {0.0: "no momentum", 0.9: "momentum 0.9"}

@@ -10,8 +10,10 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from bnrepro import stats, style, theory
-from bnrepro.claims import Claim
+from bnrepro.core import style
+from bnrepro.draw import stats
+from bnrepro.draw.claims import Claim
+from bnrepro.gradients import theory
 
 SOURCE = "Yang et al. 2019, Theorems 7 to 9"
 LARGE_BATCH = 256

@@ -9,8 +9,9 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from bnrepro import stats, style
-from bnrepro.claims import Claim
+from bnrepro.core import style
+from bnrepro.draw import stats
+from bnrepro.draw.claims import Claim
 
 TUTORIAL = 'a tutorial on Batch Normalization, "computational overhead"'
 MISHKIN, BULO = "Mishkin & Matas 2016, introduction", "Rota Bulò et al. 2018 (In-Place ABN), abstract"

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import pandas as pd
 
-from bnrepro import select, stats, style
-from bnrepro.claims import Claim
+from bnrepro.core import style
+from bnrepro.draw import select, stats
+from bnrepro.draw.claims import Claim
 
 IOFFE = "Ioffe & Szegedy 2015, section 3.2"
 NOTES = "happynear 2015, reading notes, last section"

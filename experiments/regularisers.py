@@ -11,8 +11,9 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 
-from bnrepro import select, stats, style
-from bnrepro.claims import Claim
+from bnrepro.core import style
+from bnrepro.draw import select, stats
+from bnrepro.draw.claims import Claim
 
 LI, HOFFER, LAARHOVEN = "Li et al. 2019", "Hoffer et al. 2018, poster", "van Laarhoven 2017"
 HALF = 0.5  # the drop rate of single comparisons

@@ -11,8 +11,9 @@ from functools import partial
 import numpy as np
 import pandas as pd
 
-from bnrepro import paths, stats, style
-from bnrepro.claims import Claim
+from bnrepro.core import paths, style
+from bnrepro.draw import stats
+from bnrepro.draw.claims import Claim
 
 SOURCE = "happynear 2015, table of gradients"
 REFERENCE = paths.EXPERIMENTS / "reference" / "happynear2015_gradients.csv"

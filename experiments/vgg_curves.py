@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import pandas as pd
 
-from bnrepro import select, stats, style
-from bnrepro.claims import Claim
+from bnrepro.core import style
+from bnrepro.draw import select, stats
+from bnrepro.draw.claims import Claim
 
 SOURCE = "ShuGuoJ 2020, learning curves (one run each)"
 SANTURKAR = "Santurkar et al. 2018, text and Fig. 1"

@@ -9,4 +9,4 @@
 #SBATCH --time=12:00:00
 set -euo pipefail
 runs=("$1"/runs/*/)
-exec python -m bnrepro.execute "${runs[$SLURM_ARRAY_TASK_ID]}"
+exec python -m bnrepro.train "${runs[$SLURM_ARRAY_TASK_ID]}"

@@ -8,7 +8,8 @@ import itertools
 import pytest
 import torch
 
-from bnrepro import config, execute, records, train, validate
+from bnrepro.core import checks, records, run_dir, schema
+from bnrepro.train import trainer
 
 torch.set_num_threads(1)
 
@@ -27,12 +28,12 @@ VGG = {"model": {"kind": "vgg11", "width": 0.02, "norm": "batch"}, "data.shape":
 def tiny():
     """tiny({"model.norm": "none", "optim": {"kind": "adam"}}): a small run, some fields or sections changed."""
 
-    def build(changes: dict | None = None) -> config.Config:
+    def build(changes: dict | None = None) -> schema.Config:
         values = copy.deepcopy(TINY)
         for name, value in (changes or {}).items():
             section, _, field = name.rpartition(".")
             (values[section] if section else values)[field] = copy.deepcopy(value)
-        return validate.build(values)
+        return checks.build(values)
 
     return build
 
@@ -47,10 +48,10 @@ def trained(tmp_path):
     """trained(config): the run after training, with its `outcome`; every call in a directory of its own named run."""
     count = itertools.count()
 
-    def run(settings: config.Config) -> train.Run:
+    def run(settings: schema.Config) -> trainer.Run:
         directory = tmp_path / f"trained{next(count)}" / "run"
-        execute.freeze(settings, directory)
-        found = train.Run(settings, directory)
+        run_dir.freeze(settings, directory)
+        found = trainer.Run(settings, directory)
         found.outcome = found.train()
         found.close()
         return found
@@ -62,7 +63,7 @@ def trained(tmp_path):
 def values():
     """values(run, "batch", "loss"): {step: value} of a metric."""
 
-    def read(run: train.Run, split: str, metric: str) -> dict[int, float]:
+    def read(run: trainer.Run, split: str, metric: str) -> dict[int, float]:
         rows = records.read(run.directory / "metrics.csv", "metrics")
         rows = rows[(rows["split"] == split) & (rows["metric"] == metric)]
         return dict(zip(rows["step"], rows["value"], strict=True))

@@ -15,7 +15,7 @@ from situations import SITUATIONS, Situation, poison
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from bnrepro.inspection import attach
+from bnrepro.gradients.inspector import attach
 
 STEPS = (1, 2)
 CLIP = 0.01

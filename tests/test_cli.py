@@ -15,8 +15,10 @@ import urllib.request
 import pytest
 from PIL import Image
 
-from bnrepro import cli, execute, paths, records, sweep
-from bnrepro.config import MLP, Config, Train
+from bnrepro import cli
+from bnrepro.core import paths, records, run_dir
+from bnrepro.core.schema import MLP, Config, Train
+from bnrepro.plan import sweep
 
 RUN = ("run", "experiment=sigmoid_gradients", "data=synthetic", "seed=0", "model.norm=batch", "model.width=5")
 
@@ -309,7 +311,7 @@ def finished(elsewhere):
     home = elsewhere / "outputs" / "quick" / "sigmoid_gradients"
     for seed in (0, 1):
         directory = home / "runs" / f"seed={seed}-0000000{seed}"
-        execute.freeze(Config(seed=seed, model=MLP(width=5), train=Train(steps=10)), directory)
+        run_dir.freeze(Config(seed=seed, model=MLP(width=5), train=Train(steps=10)), directory)
         records.write_json({"status": "completed", "step": 10, "seconds": 1.5}, directory / "status.json")
         for name, row in (("metrics", (10, 1.0, "test", "accuracy", 0.5)), ("layers", (10, 1, "l1", "grad_fro", 0.5))):
             table = records.Table(directory / f"{name}.csv", name, directory.name)
@@ -342,9 +344,9 @@ def test_an_empty_table_of_a_completed_run_is_named(bnrepro, finished):
 @pytest.mark.parametrize("name", ["runs", "metrics", "layers"])
 def test_a_joined_table_cut_in_mid_row_is_named_with_its_line(bnrepro, finished, name):
     """What others are handed: tables without the runs that they were made of."""
-    from bnrepro import report
+    from bnrepro.draw import figures
 
-    report.collect(finished)
+    figures.collect(finished)
     shutil.rmtree(finished / "runs")
     (finished / "plan.json").unlink()
     path = finished / f"{name}.csv"
@@ -421,13 +423,13 @@ def test_importing_the_command_imports_nothing_heavy():
 
 
 def test_running_imports_neither_hydra_nor_what_draws():
-    found = imported("import bnrepro.execute, bnrepro.train, bnrepro.warm")
+    found = imported("import bnrepro.train.execute, bnrepro.train.trainer, bnrepro.plan.warm")
     assert "torch" in found and not {"hydra", "omegaconf", "matplotlib", "pandas"} & found
 
 
 def test_drawing_imports_neither_torch_nor_hydra():
-    code = "import bnrepro.report, bnrepro.page, bnrepro.check, bnrepro.select, bnrepro.style, bnrepro.stats\n"
-    code += " for name in bnrepro.paths.experiments(): bnrepro.report.experiment(name)\n"
+    code = "from bnrepro.core import paths, style\n from bnrepro.draw import figures, select, stats\n"
+    code += " from bnrepro.report import check, page\n for name in paths.experiments(): figures.experiment(name)\n"
     code += " import matplotlib.pyplot, pandas, scipy.special, jinja2"
     assert not {"torch", "torchvision", "hydra"} & imported(code)
 

@@ -21,8 +21,13 @@ import pandas as pd
 import pytest
 from matplotlib.colors import to_hex
 
-from bnrepro import check, claims, cli, execute, page, paths, plan, records, report, style, validate
-from bnrepro.config import STATISTICS, Config
+from bnrepro import cli
+from bnrepro.core import checks, paths, records, style
+from bnrepro.core.schema import STATISTICS, Config
+from bnrepro.draw import claims, figures
+from bnrepro.plan import grid
+from bnrepro.report import check, page
+from bnrepro.train import execute
 
 EXPERIMENTS = paths.experiments()
 SCALES = ("quick", "laptop", "paper")
@@ -53,7 +58,7 @@ def command(*words: str) -> int:
 
 def shrunk(values: dict) -> Config:
     """The run that `values` describe with small layers, few steps and synthetic images in the place of its own."""
-    config = validate.build(values)
+    config = checks.build(values)
     shape = [3, 32, 32] if config.model.kind != "mlp" or config.data.image == "rgb32" else [1, 6, 6]
     held_out, steps, epochs = min(config.data.valid_size, 20), config.train.steps, config.train.epochs
     data = {"kind": "synthetic", "name": None, "shape": shape, "size": 2 * config.data.batch_size + held_out}
@@ -80,7 +85,7 @@ def smoke(tmp_path_factory):
     @cache
     def run(name: str) -> Path:
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(plan, "build", shrunk)
+            patch.setattr(grid, "build", shrunk)
             patch.setattr(socket.socket, "connect", no_network)
             assert command("run", f"experiment={name}", "scale=quick", "seed=0", f"out={out}", "launch=false") == 0
             home = out / "quick" / name
@@ -118,7 +123,7 @@ def drawn(smoke):
         data = records.read(smoke(name) / "figure.csv", "figure")
         with plt.rc_context({**style.RC, "figure.max_open_warning": 0}):
             figure = plt.figure()
-            report.experiment(name).draw(data, figure)
+            figures.experiment(name).draw(data, figure)
             figure.canvas.draw()
         return figure, data
 
@@ -133,26 +138,26 @@ def test_there_are_experiments_and_each_has_both_of_its_files():
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_it_says_what_it_is_and_what_each_scale_costs(name):
-    facts = report.about(name)
+    facts = figures.about(name)
     parts = ("title", "source", "shows", "chosen", "easy", "hard")
     assert all(isinstance(facts.get(part), str) and facts[part].strip() for part in parts)
     assert set(facts["scales"]) <= set(SCALES) and {"quick", "laptop"} <= set(facts["scales"])
     for scale in facts["scales"].values():
         assert re.search(r"\d+ runs", scale["cost"])
-    module = report.experiment(name)
+    module = figures.experiment(name)
     assert module.__doc__ and all(callable(getattr(module, part)) for part in ("data", "draw", "claims"))
 
 
 @pytest.mark.parametrize(
-    ("name", "scale"), [(name, scale) for name in EXPERIMENTS for scale in report.about(name)["scales"]]
+    ("name", "scale"), [(name, scale) for name in EXPERIMENTS for scale in figures.about(name)["scales"]]
 )
 def test_every_scale_composes_into_as_many_runs_as_it_says(name, scale, tmp_path, capsys, monkeypatch):
     """The costs that `bnrepro list` shows begin with the number of runs; quick needs no more than the package."""
-    kinds, build = set(), validate.build
-    monkeypatch.setattr(plan, "build", lambda values: kinds.add(values["data"]["kind"]) or build(values))
+    kinds, build = set(), checks.build
+    monkeypatch.setattr(grid, "build", lambda values: kinds.add(values["data"]["kind"]) or build(values))
     assert command("run", f"experiment={name}", f"scale={scale}", "dry_run=true", f"out={tmp_path}") == 0
     lines = capsys.readouterr().out.splitlines()
-    count = int(re.search(r"(\d+) runs", report.about(name)["scales"][scale]["cost"])[1])
+    count = int(re.search(r"(\d+) runs", figures.about(name)["scales"][scale]["cost"])[1])
     assert len(set(lines)) == len(lines) == count + 1
     assert lines[-1] == f"{count} runs, nothing started" and not list(tmp_path.iterdir())
     assert kinds and (scale != "quick" or kinds <= {"mnist5k", "synthetic", "linear_map"})
@@ -178,7 +183,7 @@ def test_it_runs_and_its_tables_obey_the_schema(name, smoke):
     assert all(name in known or name.startswith(("act_", "norm_")) for name in measured)
     assert not tables.metrics.duplicated(["run", "step", "split", "metric"]).any()
     assert not tables.layers.duplicated(["run", "step", "depth", "statistic"]).any()
-    assert set(records.varied(tables.runs)) <= set(validate.known_fields())
+    assert set(records.varied(tables.runs)) <= set(checks.known_fields())
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
@@ -200,7 +205,7 @@ def test_it_makes_claims_and_one_seed_reproduces_none(name, smoke):
     assert len(table) >= 1 and table["claim"].is_unique
     assert table[["claim", "source", "statement", "paper", "rule"]].astype(str).ne("").all().all()
     assert set(table["verdict"]) <= set(claims.VERDICTS)
-    for claim in report.experiment(name).claims(records.load(smoke(name))):
+    for claim in figures.experiment(name).claims(records.load(smoke(name))):
         assert claim.needed >= 3 and claim.because
         assert claim.least > -np.inf or claim.most < np.inf, "a claim that no number can fail"
         assert claim.ours.n <= 1 and claim.verdict == "not enough runs"
@@ -319,7 +324,7 @@ def test_runs_that_diverge_or_are_missing_do_not_break_the_figure(name, smoke, t
         evaluated = rows["split"] != "batch" if table == "metrics" else False
         kept = (rows["run"] != pending) & ~((rows["run"] == diverged) & evaluated)
         rows[kept].to_csv(tmp_path / name / f"{table}.csv", index=False)
-    judged = report.draw(name, tmp_path / name)
+    judged = figures.draw(name, tmp_path / name)
     assert set(judged["verdict"]) == {"not enough runs"}
     picture = (tmp_path / name / "figure.svg").read_text()
     assert re.search(rf"of {len(runs)} runs 1 diverged, (\d+ stalled, )?1 missing", picture)
@@ -355,7 +360,7 @@ def test_an_experiment_is_added_by_its_two_files_alone(add, checkout, monkeypatc
     assert paths.experiments() == sorted([*EXPERIMENTS, name])
     assert command("list") == 0
     assert f"{name} " in capsys.readouterr().out
-    monkeypatch.setattr(plan, "build", shrunk)
+    monkeypatch.setattr(grid, "build", shrunk)
     assert command("run", f"experiment={name}", "seed=0,1", "launch=false") == 0
     for directory in (checkout / "outputs" / "quick" / name / "runs").iterdir():
         assert execute.execute(directory) in records.RESULTS

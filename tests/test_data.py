@@ -9,10 +9,11 @@ import pytest
 import torch
 from torch.nn import functional
 
-from bnrepro import data, datasets
-from bnrepro.config import Data
-from bnrepro.streams import stream
-from bnrepro.validate import ConfigError
+from bnrepro.core.checks import ConfigError
+from bnrepro.core.schema import Data
+from bnrepro.core.seeds import stream
+from bnrepro.data import batches as data
+from bnrepro.data import sources
 
 
 def small(**settings) -> Data:
@@ -24,7 +25,7 @@ def rows(images: torch.Tensor) -> list[bytes]:
 
 
 def test_load_keeps_everything_by_default():
-    loaded, found = data.load(small()), datasets.read(small())
+    loaded, found = data.load(small()), sources.read(small())
     assert (loaded.train.images.numpy() == found.train_images).all() and (
         loaded.test.labels.numpy() == found.test_labels
     ).all()
@@ -34,7 +35,7 @@ def test_load_keeps_everything_by_default():
 
 
 def test_subsets_are_random_disjoint_and_nested():
-    whole = datasets.read(small(size=500))
+    whole = sources.read(small(size=500))
     loaded = data.load(small(size=500, valid_size=100, train_size=150, test_size=30))
     sizes = [len(split) for split in (loaded.train, loaded.valid, loaded.test)]
     assert sizes == [150, 100, 30]
@@ -69,7 +70,7 @@ def test_what_cannot_be_loaded(settings, expected):
 
 def test_rgb32_pads_on_all_sides_and_repeats_the_channel():
     config = small(shape=[1, 28, 27], image="rgb32")
-    images, native = data.load(config).train.images, datasets.read(config).train_images
+    images, native = data.load(config).train.images, sources.read(config).train_images
     assert images.shape == (50, 3, 32, 32)
     expected = np.zeros((50, 3, 32, 32), np.uint8)
     expected[:, :, 2:30, 2:29] = native

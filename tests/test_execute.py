@@ -13,13 +13,17 @@ import pytest
 import torch
 from torch import nn
 
-from bnrepro import cli, config, execute, models, records, sweep, train
+from bnrepro import cli
+from bnrepro.core import records, run_dir, schema
+from bnrepro.models import build as models
+from bnrepro.plan import sweep
+from bnrepro.train import execute, trainer
 
 # A bare machine has torch, but no Hydra; and running needs no drawing.
 WITHOUT_HYDRA = """
 import sys
 sys.modules.update(dict.fromkeys(("hydra", "omegaconf", "matplotlib", "pandas")))
-from bnrepro import execute
+from bnrepro.train import execute
 sys.exit(execute.main())
 """
 SWEEP = [
@@ -28,8 +32,8 @@ SWEEP = [
 ]  # fmt: skip
 
 
-def frozen(settings: config.Config, directory: Path) -> Path:
-    execute.freeze(settings, directory)
+def frozen(settings: schema.Config, directory: Path) -> Path:
+    run_dir.freeze(settings, directory)
     return directory
 
 
@@ -37,28 +41,28 @@ def tables(directory: Path) -> list[bytes]:
     return [(directory / name).read_bytes() for name in ("metrics.csv", "layers.csv")]
 
 
-def interrupted(settings: config.Config, directory: Path, at: int) -> None:
+def interrupted(settings: schema.Config, directory: Path, at: int) -> None:
     """Train the run in `directory` up to the step `at`, where its checkpoint is."""
-    run, done = train.Run(settings, frozen(settings, directory)), []
-    with pytest.raises(train.Interrupted, match=f"step {at} "):
+    run, done = trainer.Run(settings, frozen(settings, directory)), []
+    with pytest.raises(run_dir.Interrupted, match=f"step {at} "):
         run.train(stop=lambda: done.append(1) or len(done) == at)
     run.close()
 
 
-def continued(settings: config.Config, directory: Path) -> train.Run:
-    run = train.Run(settings, directory)
+def continued(settings: schema.Config, directory: Path) -> trainer.Run:
+    run = trainer.Run(settings, directory)
     run.train()
     run.close()
     return run
 
 
-def assert_same_end(run: train.Run, other: train.Run) -> None:
+def assert_same_end(run: trainer.Run, other: trainer.Run) -> None:
     assert tables(run.directory) == tables(other.directory)
     torch.testing.assert_close(run.model.state_dict(), other.model.state_dict(), rtol=0, atol=0)
     torch.testing.assert_close(run.optimizer.state_dict(), other.optimizer.state_dict(), rtol=0, atol=0)
 
 
-def small_head(self, settings: config.VGG11, shape: tuple[int, int, int], classes: int) -> None:
+def small_head(self, settings: schema.VGG11, shape: tuple[int, int, int], classes: int) -> None:
     """torchvision's head has 4,096 units, which would make this file slow."""
     self.pool, self.hidden = nn.Identity(), nn.Dropout(settings.dropout)
     self.output = nn.Linear(shape[0], classes)
@@ -106,20 +110,20 @@ def test_rows_after_the_checkpoint_and_a_half_saved_one_are_harmless(tiny, train
 def test_two_interruptions_and_checkpoints_at_every_step_change_nothing(tiny, trained, tmp_path):
     settings = tiny({"train.steps": 30, "train.checkpoint_seconds": 0.0})
     interrupted(settings, tmp_path / "run", at=7)
-    second = train.Run(settings, tmp_path / "run")
-    with pytest.raises(train.Interrupted, match="step 8 "):
+    second = trainer.Run(settings, tmp_path / "run")
+    with pytest.raises(run_dir.Interrupted, match="step 8 "):
         second.train(stop=lambda: True)
     assert_same_end(continued(settings, tmp_path / "run"), trained(settings))
 
 
 def test_a_stop_after_the_last_step_is_too_late(tiny, tmp_path):
     settings = tiny({"train.steps": 3})
-    run = train.Run(settings, frozen(settings, tmp_path / "run"))
+    run = trainer.Run(settings, frozen(settings, tmp_path / "run"))
     assert run.train(stop=lambda: run.progress.step == 3).status == "completed"
 
 
 def start(directory: Path) -> subprocess.Popen:
-    command = [sys.executable, "-m", "bnrepro.execute", str(directory)]
+    command = [sys.executable, "-m", "bnrepro.train", str(directory)]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
@@ -134,11 +138,11 @@ def test_a_killed_run_is_interrupted_and_the_same_command_continues_it_to_the_by
     directory = frozen(settings, tmp_path / "run")
     process = start(directory)
     wait_for(directory / "checkpoint.pt", process)
-    assert execute.status(directory) == "running"
+    assert run_dir.status(directory) == "running"
     assert execute.execute(directory) == "running"  # a second one at the same time leaves it alone
     process.kill()
     process.communicate()
-    assert execute.status(directory) == "interrupted"
+    assert run_dir.status(directory) == "interrupted"
     assert (directory / "checkpoint.pt").exists()
     process = start(directory)
     output, _ = process.communicate(timeout=120)
@@ -150,10 +154,10 @@ def test_a_killed_run_is_interrupted_and_the_same_command_continues_it_to_the_by
 
 def test_the_time_of_a_killed_attempt_counts(tmp_path, monkeypatch):
     clock = iter([0.0, 0.0, 100.0, 100.0, 100.0, 200.0, 200.0, 207.0])
-    monkeypatch.setattr(execute.time, "monotonic", lambda: next(clock))
-    execute.Attempt(tmp_path).pulse(step=5, steps=9)  # and then it is killed
+    monkeypatch.setattr(run_dir.time, "monotonic", lambda: next(clock))
+    run_dir.Attempt(tmp_path).pulse(step=5, steps=9)  # and then it is killed
     assert records.read_json(tmp_path / "status.json")["seconds"] == 100.0
-    execute.Attempt(tmp_path).end({"status": "completed"})
+    run_dir.Attempt(tmp_path).end({"status": "completed"})
     assert records.read_json(tmp_path / "status.json") == {"status": "completed", "attempt": 2, "seconds": 107.0}
 
 
@@ -174,7 +178,7 @@ def test_asked_to_stop_a_run_saves_and_is_interrupted(tiny, trained, tmp_path, n
     settings = tiny({"train.steps": 30})
     directory, handler = frozen(settings, tmp_path / "run"), signal.getsignal(number)
     asked = lambda step, steps: os.kill(os.getpid(), number) if step == 5 else None  # noqa: E731
-    assert execute.execute(directory, asked) == execute.status(directory) == "interrupted"
+    assert execute.execute(directory, asked) == run_dir.status(directory) == "interrupted"
     assert signal.getsignal(number) is handler
     note = records.read_json(directory / "status.json")
     assert note["reason"] == "at step 5 of 30"
@@ -194,7 +198,7 @@ def test_a_run_that_raises_has_failed_and_its_log_says_where(tiny, trained, tmp_
         if step == 7:
             raise RuntimeError("the disk is full")
 
-    assert execute.execute(directory, broken) == execute.status(directory) == "failed"
+    assert execute.execute(directory, broken) == run_dir.status(directory) == "failed"
     assert records.read_json(directory / "status.json")["reason"] == "RuntimeError: the disk is full"
     log = (directory / "log.txt").read_text()
     assert "Traceback" in log and "in broken" in log
@@ -204,9 +208,9 @@ def test_a_run_that_raises_has_failed_and_its_log_says_where(tiny, trained, tmp_
 
 def test_without_torch_a_run_has_failed_and_says_so(tiny, tmp_path):
     directory = frozen(tiny(), tmp_path / "run")
-    code = "import sys; sys.modules['torch'] = None; from bnrepro import execute; sys.exit(execute.main())"
+    code = "import sys; sys.modules['torch'] = None; from bnrepro.train import execute; sys.exit(execute.main())"
     done = subprocess.run([sys.executable, "-c", code, str(directory)], capture_output=True, text=True)
-    assert (done.returncode, execute.status(directory)) == (1, "failed")
+    assert (done.returncode, run_dir.status(directory)) == (1, "failed")
     assert "torch" in records.read_json(directory / "status.json")["reason"]
 
 
@@ -227,7 +231,7 @@ def test_a_run_that_is_done_trains_no_further_step(tiny, tmp_path):
 
 
 def test_status_of_a_run_that_was_never_started_is_pending(tiny, tmp_path):
-    assert execute.status(frozen(tiny(), tmp_path / "run")) == "pending"
+    assert run_dir.status(frozen(tiny(), tmp_path / "run")) == "pending"
 
 
 def test_the_manifest_says_what_the_run_ran_on(tiny, tmp_path):
@@ -275,7 +279,7 @@ def test_a_killed_worker_costs_only_its_own_run_and_the_same_command_mends_it(tm
         assert swept(tmp_path, "jobs=2") == 1
     output = capfd.readouterr().out
     assert "3 completed" in output and "1 interrupted" in output
-    states = {path.name: execute.status(path) for path in tmp_path.glob("*/*/runs/*")}
+    states = {path.name: run_dir.status(path) for path in tmp_path.glob("*/*/runs/*")}
     assert [name for name, state in states.items() if state == "interrupted"] == [
         name for name in states if "norm=batch" in name and "seed=0" in name
     ]
@@ -309,7 +313,7 @@ def test_fail_fast_starts_no_further_run(tmp_path, monkeypatch, capfd):
 def test_frozen_runs_are_executed_elsewhere_and_counted_by_the_same_command(tmp_path, capfd):
     assert swept(tmp_path, "launch=false") == 0
     for directory in tmp_path.glob("*/*/runs/*"):
-        assert execute.status(directory) == "pending"
+        assert run_dir.status(directory) == "pending"
         assert execute.execute(directory) == "completed"
     assert swept(tmp_path) == 0
     assert "0 to do" in capfd.readouterr().out

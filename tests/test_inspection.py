@@ -11,8 +11,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from bnrepro import inspection, layers, records
-from bnrepro.inspection import attach
+from bnrepro.core import records
+from bnrepro.gradients import inspector, layers
+from bnrepro.gradients.inspector import attach
 
 
 class Net(nn.Module):
@@ -119,11 +120,11 @@ def test_a_missing_gradient_of_a_block_is_not_a_zero(net):
 
 
 def test_the_cadence_is_logarithmic_a_stride_or_a_list():
-    steps = [step for step in range(1, 1001) if inspection._cadence(None)(step)]
+    steps = [step for step in range(1, 1001) if inspector._cadence(None)(step)]
     assert steps[:14] == [1, 2, 3, 4, 5, 6, 8, 10, 13, 16, 20, 25, 32, 40] and steps[-1] == 1000
     assert len([step for step in steps if step > 100]) == 10
-    assert [step for step in range(1, 22) if inspection._cadence(10)(step)] == [1, 10, 20]
-    assert [step for step in range(1, 22) if inspection._cadence({3, 7})(step)] == [3, 7]
+    assert [step for step in range(1, 22) if inspector._cadence(10)(step)] == [1, 10, 20]
+    assert [step for step in range(1, 22) if inspector._cadence({3, 7})(step)] == [3, 7]
 
 
 def test_the_file_is_the_table_of_every_run(net, tmp_path):
@@ -189,7 +190,7 @@ def test_sparse_gradients_count_like_dense_ones():
     for sparse in (False, True):
         torch.manual_seed(0)
         embedding = nn.Embedding(50, 4, sparse=sparse)
-        watch = attach(embedding, statistics=[*inspection.CHEAP, "grad_spectral", "grad_noise"], every=1)
+        watch = attach(embedding, statistics=[*inspector.CHEAP, "grad_spectral", "grad_noise"], every=1)
         for tokens in ([3, 3, 9], [9, 20]):
             embedding.zero_grad()
             embedding(torch.tensor(tokens)).sin().sum().backward()

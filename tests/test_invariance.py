@@ -6,12 +6,16 @@ import pytest
 import torch
 from torch import nn
 
-from bnrepro import config, data, execute, invariance, models, norms, records, tasks, train
+from bnrepro import norms
+from bnrepro.core import records, run_dir, schema
+from bnrepro.data import batches as data
+from bnrepro.models import build as models
+from bnrepro.train import execute, invariance, tasks, trainer
 
 EXACT = {"model.norm": "batch_manual", "model.eps": 0.0, "task": "invariance", "train.steps": 2}
 
 
-def measured(settings: config.Config) -> dict[tuple[str, str], float]:
+def measured(settings: schema.Config) -> dict[tuple[str, str], float]:
     """(split, metric) -> value for the first batch."""
     dataset = data.load(settings.data)
     images, labels = data.Batches(dataset, settings.data, settings.seed)(1)
@@ -22,7 +26,7 @@ def scaled(found: dict) -> list[float]:
     return [value for (split, _), value in found.items() if split == "scaled"]
 
 
-@pytest.mark.parametrize("norm", [name for name in config.NORMS if name not in ("none", "batch", "renorm")])
+@pytest.mark.parametrize("norm", [name for name in schema.NORMS if name not in ("none", "batch", "renorm")])
 @pytest.mark.parametrize("scale", [0.3, 7.0])
 def test_a_norm_without_eps_is_invariant_and_no_norm_is_not(tiny, norm, scale):
     exact = measured(tiny(EXACT | {"model.norm": norm, "model.groups": 2, "model.weight_scale": scale}))
@@ -90,7 +94,7 @@ def test_measuring_changes_nothing(tiny):
 
 
 def test_a_measuring_run_writes_its_tables_and_completes(tiny, tmp_path):
-    execute.freeze(tiny(EXACT), tmp_path / "run")
+    run_dir.freeze(tiny(EXACT), tmp_path / "run")
     assert execute.execute(tmp_path / "run") == "completed"
     rows = records.read(tmp_path / "run" / "metrics.csv", "metrics")
     assert rows.groupby("step").size().tolist() == [9, 9]
@@ -102,9 +106,9 @@ def test_a_measuring_run_writes_its_tables_and_completes(tiny, tmp_path):
 
 
 def test_an_interrupted_measuring_run_starts_again(tiny, tmp_path):
-    execute.freeze(tiny(EXACT), tmp_path / "run")
+    run_dir.freeze(tiny(EXACT), tmp_path / "run")
     run = tasks.start(tiny(EXACT), tmp_path / "run")
-    with pytest.raises(train.Interrupted, match="step 1 of 2"):
+    with pytest.raises(run_dir.Interrupted, match="step 1 of 2"):
         run(stop=lambda: True)
     run.close()
     assert execute.execute(tmp_path / "run") == "completed"
@@ -112,5 +116,5 @@ def test_an_interrupted_measuring_run_starts_again(tiny, tmp_path):
 
 
 def test_every_task_is_known_by_name(tiny, tmp_path):
-    assert set(config.TASKS) == {"train", *tasks.MEASURES}
-    assert isinstance(tasks.start(tiny(), tmp_path), train.Run)
+    assert set(schema.TASKS) == {"train", *tasks.MEASURES}
+    assert isinstance(tasks.start(tiny(), tmp_path), trainer.Run)

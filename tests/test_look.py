@@ -12,8 +12,10 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
-from bnrepro import cli, look, look_figure, records, terminal
-from bnrepro.config import as_dict
+from bnrepro import cli
+from bnrepro.core import records
+from bnrepro.core.schema import as_dict
+from bnrepro.gradients import heatmap, terminal, view
 
 STEPS = (1, 2, 5, 10)
 NAMES = ("input<b>", "middle", "frozen", "output")
@@ -43,16 +45,16 @@ def text_of(*looks, width: int = 100) -> list[str]:
 
 
 def test_a_run_is_found_by_directory_and_by_name(run, tmp_path):
-    assert look.find(str(run)).layers.equals(look.find("first", tmp_path / "out").layers)
+    assert view.find(str(run)).layers.equals(view.find("first", tmp_path / "out").layers)
     with pytest.raises(records.RecordError, match="nowhere: neither a run's directory nor a run in"):
-        look.find("nowhere", tmp_path / "out")
+        view.find("nowhere", tmp_path / "out")
     write(tmp_path / "out/laptop/made/runs/first", {"a": [1.0] * 4})
     with pytest.raises(records.RecordError, match="first: 2 runs have this name; give a directory"):
-        look.find("first", tmp_path / "out")
+        view.find("first", tmp_path / "out")
 
 
 def test_published_runs_are_found_by_name():
-    found = look.find("norm=none_width=100_seed=0-b568bb91")
+    found = view.find("norm=none_width=100_seed=0-b568bb91")
     assert [finding.kind for finding in found.findings] == ["vanishing"]
 
 
@@ -60,21 +62,21 @@ def test_a_table_of_many_runs_and_one_without_gradients_are_refused(run, tmp_pat
     with open(run / "layers.csv", "a") as file:
         file.write("second,1,1,a,grad_fro,1.0\n")
     with pytest.raises(records.RecordError, match="holds 2 runs; give one by name: first"):
-        look.find(str(run))
+        view.find(str(run))
     other = write(tmp_path / "weights", {"a": [1.0] * 4}, "weight_fro")
     with pytest.raises(records.RecordError, match="no gradient recorded: the table holds weight_fro"):
-        look.find(str(other))
+        view.find(str(other))
 
 
 def test_the_theory_comes_from_the_frozen_configuration(run, tiny):
     changes = {"model.norm": "none", "model.depth": 6, "model.activation": "sigmoid"}
     (run / "config.json").write_text(json.dumps(as_dict(tiny(changes))))
-    factor, source = look.find(str(run)).expected
+    factor, source = view.find(str(run)).expected
     assert 1 / 4.7 < factor < 1 / 4 and source.startswith("sigmoid without a norm")
 
 
 def test_the_heat_map_tells_decades_gaps_zeros_and_what_is_not_finite(run):
-    lines = text_of(look.find(str(run)))
+    lines = text_of(view.find(str(run)))
     cells = {line.split()[0]: line.split()[1:] for line in lines[2:7] if line.strip()}
     assert cells == {
         "1": ["2", "5", "10"],
@@ -86,7 +88,7 @@ def test_the_heat_map_tells_decades_gaps_zeros_and_what_is_not_finite(run):
 
 
 def test_curves_lie_on_logarithmic_axes(run):
-    lines = text_of(look.find(str(run)))
+    lines = text_of(view.find(str(run)))
     start = next(i for i, line in enumerate(lines) if line.startswith(" 2.0e+00|"))
     block = [line[9:] for line in lines[start : start + terminal.HEIGHT]]
     rows = {letter: [i for i, line in enumerate(block) if letter in line] for letter in "abd"}
@@ -97,21 +99,21 @@ def test_curves_lie_on_logarithmic_axes(run):
 
 def test_the_words_follow_and_two_runs_are_compared(run, tmp_path):
     other = write(tmp_path / "healthy", {name: [0.1] * 4 for name in NAMES})
-    lines = " ".join(text_of(look.find(str(run)), look.find(str(other)), width=160))
+    lines = " ".join(text_of(view.find(str(run)), view.find(str(other)), width=160))
     assert "first: not finite: at step 10 the gradient of output" in lines
     assert "healthy: nothing remarkable" in lines and "side by side: relative to the last layer" in lines
 
 
 def test_a_deep_net_is_thinned_out_with_both_ends(tmp_path):
     deep = write(tmp_path / "deep", {f"layer{i}": [1.0] * 4 for i in range(150)})
-    lines = text_of(look.find(str(deep)))
+    lines = text_of(view.find(str(deep)))
     names = [line.split()[0] for line in lines if line.startswith("layer")]
     assert len(names) == terminal.ROWS and names[0] == "layer0" and names[-1] == "layer149"
 
 
 def test_the_figure_shows_the_values_of_the_table(run):
-    found = look.find(str(run))
-    figure = look_figure.draw([found])
+    found = view.find(str(run))
+    figure = heatmap.draw([found])
     heat, curves = figure.subfigs[0].axes[:2]
     marks, image = heat.get_images()
     shown = image.get_array().filled(np.nan)
@@ -126,7 +128,7 @@ def test_the_figure_shows_the_values_of_the_table(run):
 
 def test_two_runs_share_one_scale(run, tmp_path):
     other = write(tmp_path / "healthy", {name: [0.1] * 4 for name in NAMES})
-    figure = look_figure.draw([look.find(str(run)), look.find(str(other))])
+    figure = heatmap.draw([view.find(str(run)), view.find(str(other))])
     norms = [part.axes[0].get_images()[1].norm for part in figure.subfigs]
     assert {(norm.vmin, norm.vmax) for norm in norms} == {(1e-6, 2.0)}
 
@@ -140,7 +142,7 @@ def test_of_an_experiment_the_first_run_of_each_norm_with_several_layers_is_look
     empty = dict.fromkeys(records.COLUMNS["runs"], "")
     runs = pd.DataFrame([empty | {"run": run, "model.norm": norm} for run, norm in norms.items()])
     runs.to_csv(tmp_path / "runs.csv", index=False)
-    assert [one.name for one in look.of_arms(tmp_path)] == ["a", "d"]
+    assert [one.name for one in view.of_arms(tmp_path)] == ["a", "d"]
 
 
 def test_a_run_is_exported_to_tensorboard(run, tmp_path, capsys):
@@ -186,5 +188,5 @@ def test_the_verb(run, tmp_path, capsys):
 
 
 def test_looking_needs_no_torch():
-    code = "import sys, bnrepro.look, bnrepro.terminal, bnrepro.look_figure; sys.exit('torch' in sys.modules)"
+    code = "import sys; from bnrepro.gradients import view, terminal, heatmap; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -11,8 +11,10 @@ import torch
 from torch import nn
 from torchvision.models import vgg as torchvision_vgg
 
-from bnrepro import models, norms
-from bnrepro.config import MLP, VGG11, ResNet
+from bnrepro import norms
+from bnrepro.core.schema import MLP, VGG11, ResNet
+from bnrepro.models import build as models
+from bnrepro.models import norm as norm_names
 
 RGB, DIGIT = (3, 32, 32), (1, 28, 28)
 SMALL = {
@@ -140,7 +142,7 @@ def test_resnet_written_out(normed):
 @pytest.mark.parametrize("cls", [MLP, VGG11, ResNet])
 def test_every_choice_builds(cls):
     """One run of each name that a user can type, forward and backward."""
-    tables = {"norm": norms.NORMS, "init": models.INITS, "affine": norms.LEARNED}
+    tables = {"norm": norm_names.NORMS, "init": models.INITS, "affine": norm_names.LEARNED}
     for name, choices in CHOICES[cls].items():
         if name in tables:
             assert set(tables[name]) == set(choices)

@@ -10,7 +10,8 @@ import torch
 from torch import nn
 
 from bnrepro import norms
-from bnrepro.config import Normed
+from bnrepro.core.schema import Normed
+from bnrepro.models import norm as norm_names
 
 CHOICES = {spec.name: spec.metadata["choices"] for spec in dataclasses.fields(Normed)}
 SHAPES = {"2d": (6, 3), "4d": (4, 3, 2, 5)}
@@ -21,7 +22,7 @@ def pair(shape: tuple[int, ...], **settings) -> tuple[nn.Module, nn.Module]:
     """Torch's and the manual layer with the same gamma and beta, away from 1 and 0 so that their roles show."""
     dims = 1 if len(shape) == 2 else 2
     torchs, manual = (
-        norms.make(Normed(norm=norm, **settings), shape[1], dims).double() for norm in ("batch", "batch_manual")
+        norm_names.make(Normed(norm=norm, **settings), shape[1], dims).double() for norm in ("batch", "batch_manual")
     )
     torchs.weight.data.copy_(torch.tensor([0.5, -1.5, 2.0]))
     torchs.bias.data.copy_(torch.tensor([0.3, -0.2, 1.0]))
@@ -84,7 +85,7 @@ def test_invariant_to_weight_scale(scale):
 
 
 def test_worked_example():
-    manual = norms.make(Normed(norm="batch_manual", eps=0.0), 1, 1).double()
+    manual = norm_names.make(Normed(norm="batch_manual", eps=0.0), 1, 1).double()
     assert manual(EXAMPLE).flatten().tolist() == pytest.approx([-1.2649, 1.2649, -0.6325, 0.6325], abs=5.1e-5)
     nn.init.constant_(manual.weight, 0.5), nn.init.constant_(manual.bias, 2.0)
     assert manual(EXAMPLE).flatten().tolist() == pytest.approx([1.3675, 2.6325, 1.6838, 2.3162], abs=5.1e-5)
@@ -92,7 +93,7 @@ def test_worked_example():
 
 @pytest.mark.parametrize("norm", ["batch", "batch_manual"])
 def test_running_var_is_unbiased(norm):
-    layer = norms.make(Normed(norm=norm, momentum=1.0), 1, 1)
+    layer = norm_names.make(Normed(norm=norm, momentum=1.0), 1, 1)
     layer(torch.tensor([[1.0], [3.0]]))  # biased variance 1, unbiased 2
     assert [buffer.item() for buffer in layer.buffers()] == [2, 2, 1]
 
@@ -120,7 +121,7 @@ def test_statistics_are_buffers_without_graph():
 @pytest.mark.parametrize("norm", ["batch", "batch_manual"])
 @pytest.mark.parametrize("shape", [(1, 3), (1, 3, 1, 1)])
 def test_single_value_per_channel_is_refused(norm, shape):
-    layer = norms.make(Normed(norm=norm), 3, 1 if len(shape) == 2 else 2)
+    layer = norm_names.make(Normed(norm=norm), 3, 1 if len(shape) == 2 else 2)
     with pytest.raises(ValueError, match="more than 1 value per channel|at least 2 values per channel"):
         layer(torch.zeros(shape))
     assert layer.eval()(torch.zeros(shape)).shape == shape
@@ -137,7 +138,7 @@ def test_bf16_autocast_keeps_statistics_in_fp32():
     x = (100 + draw((64, 3, 4, 4), 0)).bfloat16()
     results = []  # of torch, then ours
     for norm in ("batch", "batch_manual"):
-        layer, given = norms.make(Normed(norm=norm), 3, 2), x.clone().requires_grad_()
+        layer, given = norm_names.make(Normed(norm=norm), 3, 2), x.clone().requires_grad_()
         with torch.autocast("cpu", torch.bfloat16):
             y = layer(given)
             loss = (y.float() * draw(y.shape, 1)).sum()
@@ -152,7 +153,7 @@ def test_bf16_autocast_keeps_statistics_in_fp32():
 @pytest.mark.parametrize("norm", ["batch", "batch_manual"])
 @pytest.mark.parametrize("affine", CHOICES["affine"])
 def test_affine_says_what_is_learned(norm, affine):
-    layer = norms.make(Normed(norm=norm, affine=affine, gamma=2.0, eps=0.25, momentum=None), 3, 2)
+    layer = norm_names.make(Normed(norm=norm, affine=affine, gamma=2.0, eps=0.25, momentum=None), 3, 2)
     learned = (affine in ("both", "gamma"), affine in ("both", "beta"))
     assert (layer.weight.requires_grad, layer.bias.requires_grad, layer.eps, layer.momentum) == (*learned, 0.25, None)
     assert layer.weight.tolist() == [2.0] * 3 and layer.bias.tolist() == [0.0] * 3
@@ -163,14 +164,14 @@ def test_affine_says_what_is_learned(norm, affine):
 @pytest.mark.parametrize("groups", [1, 2, 3])
 def test_group_and_layer_norm_written_out(shape, groups):
     config = Normed(norm="group", groups=groups, gamma=2.0, eps=1e-3)
-    layer = norms.make(config, 6, len(shape) // 2).double()
+    layer = norm_names.make(config, 6, len(shape) // 2).double()
     x = draw(shape, 0)
     parts = x.reshape(5, groups, -1)
     expected = 2 * (parts - parts.mean(2, keepdim=True)) / (parts.var(2, keepdim=True, correction=0) + 1e-3).sqrt()
     torch.testing.assert_close(layer(x), expected.reshape(shape))
     torch.testing.assert_close(layer(x)[:1], layer(x[:1]))  # no example looks at the others
     if groups == 1:
-        same = norms.make(dataclasses.replace(config, norm="layer"), 6, len(shape) // 2).double()
+        same = norm_names.make(dataclasses.replace(config, norm="layer"), 6, len(shape) // 2).double()
         torch.testing.assert_close(same(x), layer(x), rtol=0, atol=0)
     if groups == 1 and len(shape) == 2:
         torch.testing.assert_close(same(x), 2 * nn.functional.layer_norm(x, [6], eps=1e-3))
@@ -187,7 +188,7 @@ AVERAGES = {
 @pytest.mark.parametrize("norm", AVERAGES)
 def test_lp_norm_written_out(norm, shape):
     """The average norm is of the activations before their mean is subtracted; the moving averages follow both."""
-    layer = norms.make(Normed(norm=norm, eps=1e-3, momentum=0.3), 3, len(shape) // 2).double()
+    layer = norm_names.make(Normed(norm=norm, eps=1e-3, momentum=0.3), 3, len(shape) // 2).double()
     x = draw(shape, 0)
     rows = x.movedim(1, -1).reshape(-1, 3)
     mean, scale = rows.mean(0), AVERAGES[norm](rows)
@@ -202,7 +203,7 @@ def test_lp_norm_written_out(norm, shape):
 
 @pytest.mark.parametrize("norm", AVERAGES)
 def test_gradient_of_lp_norm(norm):
-    layer = norms.make(Normed(norm=norm), 3, 2).double()
+    layer = norm_names.make(Normed(norm=norm), 3, 2).double()
     x = draw(SHAPES["4d"], 0).requires_grad_()
     assert torch.autograd.gradcheck(layer, (x,))
 
@@ -210,7 +211,7 @@ def test_gradient_of_lp_norm(norm):
 def test_l2_is_batch_norm_where_the_mean_is_zero():
     x = draw((6, 3), 0)
     x -= x.mean(0)
-    lp, batch = (norms.make(Normed(norm=norm, eps=0.0), 3, 1).double() for norm in ("l2", "batch_manual"))
+    lp, batch = (norm_names.make(Normed(norm=norm, eps=0.0), 3, 1).double() for norm in ("l2", "batch_manual"))
     torch.testing.assert_close(lp(x), batch(x))
     assert not torch.allclose(lp(x + 1), batch(x + 1))
 
@@ -223,7 +224,7 @@ def test_statistics_of_lp_norm_are_buffers_without_graph():
 
 
 def test_make_knows_every_choice():
-    assert set(norms.NORMS) == set(CHOICES["norm"]) and set(norms.LEARNED) == set(CHOICES["affine"])
+    assert set(norm_names.NORMS) == set(CHOICES["norm"]) and set(norm_names.LEARNED) == set(CHOICES["affine"])
 
 
 def test_make_names_what_is_wrong():
@@ -235,15 +236,15 @@ def test_make_names_what_is_wrong():
         (Normed(norm="group", groups=2), 1, "must divide the 3 channels"),
     ):
         with pytest.raises(ValueError, match=text):
-            norms.make(config, 3, dims)
+            norm_names.make(config, 3, dims)
 
 
 def two_norms(norm: str) -> nn.Sequential:
     """The second norm sees what the first made of the batch; dropout must have no part in the population."""
     torch.manual_seed(0)
     model = nn.Sequential(
-        nn.Conv2d(1, 3, 2), norms.make(Normed(norm=norm), 3, 2), nn.ReLU(), nn.Dropout(0.5),
-        nn.Flatten(), nn.Linear(12, 4), norms.make(Normed(norm=norm, momentum=0.3), 4, 1),
+        nn.Conv2d(1, 3, 2), norm_names.make(Normed(norm=norm), 3, 2), nn.ReLU(), nn.Dropout(0.5),
+        nn.Flatten(), nn.Linear(12, 4), norm_names.make(Normed(norm=norm, momentum=0.3), 4, 1),
     ).double()  # fmt: skip
     model(draw((5, 1, 3, 3), 0))
     model[2].eval()  # so that the modes to restore are mixed

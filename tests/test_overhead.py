@@ -8,7 +8,9 @@ import pytest
 import torch
 from torch import nn
 
-from bnrepro import data, norms, overhead
+from bnrepro.data import batches as data
+from bnrepro.models import norm as norm_names
+from bnrepro.train import overhead
 
 BATCH, WIDTH = 16, 12
 
@@ -55,7 +57,7 @@ class Sleeper(nn.Module):
 
 
 def test_forward_and_backward_are_timed_apart_and_for_each_net(config, batch, monkeypatch):
-    monkeypatch.setitem(norms.NORMS, "batch", lambda *_: Sleeper())
+    monkeypatch.setitem(norm_names.NORMS, "batch", lambda *_: Sleeper())
     found = measure(config)
     first, second, third = ({row[:2]: row[2] for row in found(*batch)} for _ in range(3))
     fastest = {name: min(second[name], third[name]) for name in second}

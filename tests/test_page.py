@@ -15,7 +15,10 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from bnrepro import claims, cli, deviations, page, paths, records
+from bnrepro import cli
+from bnrepro.core import paths, records
+from bnrepro.draw import claims
+from bnrepro.report import deviations, page
 
 PUBLISHED = [name for name in paths.experiments() if (paths.RESULTS / name / "runs.csv").exists()]
 NAME = "mean_field"

@@ -10,9 +10,11 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from bnrepro import config, measures, models, passes, records
+from bnrepro.core import records, schema
+from bnrepro.models import build as models
+from bnrepro.train import replay, replay_statistics
 
-EVERYTHING = {"probes.passes": list(config.PASSES), "probes.step_sizes": [0.01, 1.0], "probes.units": 2}
+EVERYTHING = {"probes.passes": list(schema.PASSES), "probes.step_sizes": [0.01, 1.0], "probes.units": 2}
 
 
 class Quadratic(nn.Module):
@@ -27,9 +29,9 @@ class Quadratic(nn.Module):
         return x.flatten(1)[:, :1] * (self.root @ self.output.weight).T
 
 
-def scene_of(model: nn.Module, images: torch.Tensor, targets: torch.Tensor, **settings) -> passes.Scene:
-    probing = config.Probes(passes=list(config.PASSES), **settings)
-    return passes.Scene(model, models.layers(model), probing, images, targets, lambda: images, lambda k: [images] * k)
+def scene_of(model: nn.Module, images: torch.Tensor, targets: torch.Tensor, **settings) -> replay.Scene:
+    probing = schema.Probes(passes=list(schema.PASSES), **settings)
+    return replay.Scene(model, models.layers(model), probing, images, targets, lambda: images, lambda k: [images] * k)
 
 
 def looked(model: nn.Module, images: torch.Tensor, targets: torch.Tensor, rate: float = 0.1, **settings):
@@ -37,8 +39,8 @@ def looked(model: nn.Module, images: torch.Tensor, targets: torch.Tensor, rate: 
     scene = scene_of(model, images, targets, **settings)
     optimizer = torch.optim.SGD(model.parameters(), lr=rate)
     with torch.random.fork_rng():
-        passes.losses.loss(model(images), targets).backward()
-    with passes.around(scene):
+        replay.losses.loss(model(images), targets).backward()
+    with replay.around(scene):
         optimizer.step()
     return scene
 
@@ -46,7 +48,7 @@ def looked(model: nn.Module, images: torch.Tensor, targets: torch.Tensor, rate: 
 def mlp(norm: str, **settings) -> tuple[nn.Module, torch.Tensor, torch.Tensor]:
     generator = torch.Generator().manual_seed(0)
     images = torch.randn(16, 1, 3, 3, generator=generator, dtype=torch.float64)
-    model = models.build(config.MLP(depth=3, width=5, norm=norm, **settings), (1, 3, 3), 4, seed=1)
+    model = models.build(schema.MLP(depth=3, width=5, norm=norm, **settings), (1, 3, 3), 4, seed=1)
     return model.double(), images, torch.arange(16) % 4
 
 
@@ -59,7 +61,7 @@ def test_a_quadratic_loss_is_measured_exactly():
     images, targets = torch.ones(1, 1, 1, 1, dtype=torch.float64), torch.zeros(1, 3, dtype=torch.float64)
     scene = looked(model, images, targets, step_sizes=sizes)
     g = hessian @ theta
-    found = dict(measures.gradient_along(scene))
+    found = dict(replay_statistics.gradient_along(scene))
     assert found["gradient_norm"] == pytest.approx(g.norm().item(), rel=1e-12)
     for size in sizes:
         there = theta - size * g
@@ -67,7 +69,7 @@ def test_a_quadratic_loss_is_measured_exactly():
         beta = found[f"gradient_change@{size:g}"] / (size * found["gradient_norm"])
         assert beta == pytest.approx(((hessian @ g).norm() / g.norm()).item(), rel=1e-9)
     losses = {name: value for name, value in found.items() if name.startswith("loss@")}
-    assert dict(measures.loss_along(scene)) == losses and len(losses) == 1 + len(sizes)
+    assert dict(replay_statistics.loss_along(scene)) == losses and len(losses) == 1 + len(sizes)
 
 
 @pytest.mark.parametrize("norm", ["none", "batch"])
@@ -75,7 +77,7 @@ def test_the_shift_of_a_layer_is_that_of_its_definition(norm):
     model, images, labels = mlp(norm, activation="tanh")
     before = copy.deepcopy(model)
     scene = looked(model, images, labels)
-    rows = {(depth, name): value for depth, _, name, value in measures.shift(scene)}
+    rows = {(depth, name): value for depth, _, name, value in replay_statistics.shift(scene)}
     blocks = [("hidden", 0), ("hidden", 1), ("hidden", 2), ("output", None)]
     for depth in range(1, 5):
         mixed = copy.deepcopy(before)
@@ -99,7 +101,7 @@ def test_the_shape_of_a_gradient():
     scene = looked(model, images, labels)
     scene.start[1]["output.weight"] = torch.from_numpy(np.random.default_rng(0).standard_t(5, (100, 200)))
     values = scene.start[1]["output.weight"].numpy()
-    rows = {name: value for depth, _, name, value in measures.gradient_shape(scene) if depth == 4}
+    rows = {name: value for depth, _, name, value in replay_statistics.gradient_shape(scene) if depth == 4}
     assert rows["grad_std"] == pytest.approx(values.std(), rel=1e-9)
     centred = values - values.mean()
     assert rows["grad_kurtosis"] == pytest.approx((centred**4).mean() / values.var() ** 2 - 3, rel=1e-9)
@@ -111,10 +113,10 @@ def test_the_shape_of_a_gradient():
 
 
 def test_moments_of_channels_are_those_of_the_layers_output():
-    model = models.build(config.VGG11(width=0.05, norm="batch"), (3, 32, 32), 4, seed=0)
+    model = models.build(schema.VGG11(width=0.05, norm="batch"), (3, 32, 32), 4, seed=0)
     images = torch.randn(6, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     scene = looked(copy.deepcopy(model), images, torch.arange(6) % 4)
-    found = {(depth, name): value for depth, _, name, value in measures.channels(scene)}
+    found = {(depth, name): value for depth, _, name, value in replay_statistics.channels(scene)}
     block = model.features[0]
     second = model.features[2].conv(model.features[1](block(images))).detach().double()
     per_channel = second.transpose(0, 1).reshape(second.shape[1], -1)
@@ -128,7 +130,9 @@ def test_saturation_counts_units_whose_slope_is_small(activation, bound):
     model, images, labels = mlp("none", activation=activation, init="gaussian", init_std=2.0)
     z = model.hidden[0].linear(images.flatten(1)).detach()
     flat = z.abs() > bound if bound else z <= 0
-    rows = {(depth, name): value for depth, _, name, value in measures.saturation(looked(model, images, labels))}
+    rows = {
+        (depth, name): value for depth, _, name, value in replay_statistics.saturation(looked(model, images, labels))
+    }
     assert 0.1 < rows[1, "act_saturated"] < 0.9
     assert rows[1, "act_saturated"] == pytest.approx(flat.double().mean().item())
     assert rows[1, "act_stuck"] == pytest.approx(flat.all(0).double().mean().item())
@@ -145,7 +149,7 @@ def test_inputs_of_units_are_those_of_evaluation():
     buffers = {name: value.clone() for name, value in model.named_buffers()}
     for name, value in still.named_buffers():
         value.copy_(buffers[name])
-    rows = {(depth, name): value for depth, _, name, value in measures.unit_inputs(scene)}
+    rows = {(depth, name): value for depth, _, name, value in replay_statistics.unit_inputs(scene)}
     z = still.hidden[0](images.flatten(1))
     z = still.hidden[1].norm(still.hidden[1].linear(z)).detach().numpy()
     for percent in (15, 50, 85):
@@ -161,7 +165,7 @@ def test_the_inputs_of_a_norm_have_the_skewness_and_kurtosis_of_scipy(place):
 
     model, images, labels = mlp("batch", activation="relu", place=place)
     scene = looked(copy.deepcopy(model), images, labels)
-    rows = {(depth, name): value for depth, _, name, value in measures.norm_inputs(scene)}
+    rows = {(depth, name): value for depth, _, name, value in replay_statistics.norm_inputs(scene)}
     block = model.hidden[1]
     z = block.linear(model.hidden[0](images.flatten(1)))
     z = (z if place == "before" else z.relu()).detach().numpy()
@@ -175,23 +179,23 @@ def test_the_moments_of_units_are_those_of_what_noise_makes_of_them():
     """They change with the step, as the noise of a training pass does, and are the same for one step."""
     model, images, labels = mlp("batch", noise="unit")
     scene = looked(copy.deepcopy(model), images, labels, units=3)
-    rows = {row[::2]: row[3] for row in measures.unit_moments(scene)}
+    rows = {row[::2]: row[3] for row in replay_statistics.unit_moments(scene)}
     torch.manual_seed(scene.seed)
     expected = model.hidden[0].norm(model.hidden[0].linear(images.flatten(1)))
     for unit in range(3):
         assert rows[1, f"input_mean@{unit}"] == pytest.approx(expected[:, unit].mean().item(), rel=1e-9)
         assert rows[1, f"input_var@{unit}"] == pytest.approx(expected[:, unit].var(correction=0).item(), rel=1e-9)
     assert len(rows) == 3 * 3 * 2
-    assert rows == {row[::2]: row[3] for row in measures.unit_moments(scene)}
+    assert rows == {row[::2]: row[3] for row in replay_statistics.unit_moments(scene)}
     scene.seed += 1
-    assert rows != {row[::2]: row[3] for row in measures.unit_moments(scene)}
+    assert rows != {row[::2]: row[3] for row in replay_statistics.unit_moments(scene)}
 
 
 @pytest.mark.parametrize("drop_at", ["norm", "layer"])
 def test_the_shift_of_a_variance_is_that_of_evaluation_over_the_moving_one(drop_at):
     model, images, labels = mlp("batch", activation="relu", drop=0.5, drop_at=drop_at)
     scene = looked(copy.deepcopy(model), images, labels)
-    rows = {row[::2]: row[3] for row in measures.variance_shift(scene)}
+    rows = {row[::2]: row[3] for row in replay_statistics.variance_shift(scene)}
     blocks = [block.eval() for block in scene.model.hidden]
     norm = blocks[1].norm.norm if drop_at == "norm" else blocks[1].norm
     with torch.no_grad():
@@ -204,7 +208,7 @@ def test_the_shift_of_a_variance_is_that_of_evaluation_over_the_moving_one(drop_
 
 
 def test_every_name_measures_something():
-    assert set(config.PASSES) == set(measures.OF_RUN) ^ set(measures.OF_LAYERS)
+    assert set(schema.PASSES) == set(replay_statistics.OF_RUN) ^ set(replay_statistics.OF_LAYERS)
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adam"])

@@ -12,8 +12,24 @@ import sys
 
 import pytest
 
-from bnrepro import cli, config, execute, paths, plan, records, sweep, validate
-from bnrepro.config import KINDS, MLP, PLAIN, VGG11, Adam, Config, Data, ResNet, RMSprop, Schedule, Train, as_dict, key
+from bnrepro import cli
+from bnrepro.core import checks, paths, records, run_dir, schema
+from bnrepro.core.schema import (
+    KINDS,
+    MLP,
+    PLAIN,
+    VGG11,
+    Adam,
+    Config,
+    Data,
+    ResNet,
+    RMSprop,
+    Schedule,
+    Train,
+    as_dict,
+    key,
+)
+from bnrepro.plan import grid, sweep
 
 TOY = """# @package _global_
 defaults: [override /data: synthetic]
@@ -56,7 +72,7 @@ def planned(toy, tmp_path, monkeypatch):
     """planned("seed=1", ...): the plan of toy with these overrides, of which nothing is written."""
     found = []
 
-    def run(*words: str) -> plan.Plan:
+    def run(*words: str) -> grid.Plan:
         with monkeypatch.context() as patch, pytest.raises(SystemExit) as left:
             patch.setattr(sweep, "run", lambda plan, *rest: found.append(plan) or 0)
             cli.main(["run", "experiment=toy", f"out={tmp_path / 'out'}", *words])
@@ -66,9 +82,9 @@ def planned(toy, tmp_path, monkeypatch):
     return run
 
 
-def settings(planned: plan.Plan, *names: str) -> list[tuple]:
+def settings(planned: grid.Plan, *names: str) -> list[tuple]:
     """The values of these fields, job by job."""
-    flat = [config.flat(as_dict(job.config)) for job in planned.jobs]
+    flat = [schema.flat(as_dict(job.config)) for job in planned.jobs]
     return [tuple(values[name] for name in names) for values in flat]
 
 
@@ -245,7 +261,7 @@ def test_the_defaults_of_the_other_kinds_are_pinned(kind):
 )  # fmt: skip
 def test_keys_are_pinned(settings, expected, text):
     text = {"schedule": {"kind": "constant"}, "train": {}, "probes": {}} | text
-    assert config.identity(settings) == text
+    assert schema.identity(settings) == text
     assert key(settings) == expected == hashlib.sha256(json.dumps(text, sort_keys=True).encode()).hexdigest()[:8]
 
 
@@ -281,13 +297,13 @@ def test_every_field_is_in_the_key_but_those_that_cannot_change_a_result(section
 
 
 def test_every_field_has_help():
-    assert all(spec.metadata["help"] for spec in validate.known_fields().values())
+    assert all(spec.metadata["help"] for spec in checks.known_fields().values())
 
 
 def test_a_configuration_comes_back_from_its_json_as_it_was():
     vgg = Config(data=Data(image="rgb32"), model=VGG11(), optim=Adam(), train=Train(steps=2))
     for settings in (Config(train=Train(epochs=1.5)), vgg):
-        again = validate.build(json.loads(json.dumps(as_dict(settings))))
+        again = checks.build(json.loads(json.dumps(as_dict(settings))))
         assert again == settings and key(again) == key(settings)
 
 
@@ -325,17 +341,17 @@ def test_freezing_twice_changes_nothing(frozen):
 
 
 def test_a_directory_with_another_run_is_an_error(tmp_path):
-    execute.freeze(Config(train=Train(steps=1)), tmp_path / "run")
-    execute.freeze(Config(train=Train(steps=1), device="cpu", data=Data(root="elsewhere")), tmp_path / "run")
-    with pytest.raises(validate.ConfigError, match="holds a run with another configuration"):
-        execute.freeze(Config(train=Train(steps=2)), tmp_path / "run")
+    run_dir.freeze(Config(train=Train(steps=1)), tmp_path / "run")
+    run_dir.freeze(Config(train=Train(steps=1), device="cpu", data=Data(root="elsewhere")), tmp_path / "run")
+    with pytest.raises(checks.ConfigError, match="holds a run with another configuration"):
+        run_dir.freeze(Config(train=Train(steps=2)), tmp_path / "run")
 
 
 def test_two_processes_that_freeze_at_once_leave_one_good_directory(tmp_path):
     code = (
-        "import sys, pathlib; from bnrepro import execute, config\n"
+        "import sys, pathlib; from bnrepro.core import run_dir, schema\n"
         "sys.stdin.readline()\n"
-        "for i in range(60): execute.freeze(config.Config(seed=i, train=config.Train(steps=1)), pathlib.Path(str(i)))"
+        "for i in range(60): run_dir.freeze(schema.Config(seed=i, train=schema.Train(steps=1)), pathlib.Path(str(i)))"
     )
     processes = [
         subprocess.Popen([sys.executable, "-c", code], cwd=tmp_path, stdin=subprocess.PIPE, text=True) for _ in range(2)

@@ -8,11 +8,13 @@ import pytest
 import torch
 from torch import nn
 
-from bnrepro import norms, prediction
-from bnrepro.config import Normed
-from bnrepro.corruptions import BLUR, CONTRAST, CORRUPTIONS, NOISE, SEVERITIES
-from bnrepro.data import normalize
-from bnrepro.validate import ConfigError
+from bnrepro import norms
+from bnrepro.core.checks import ConfigError
+from bnrepro.core.schema import Normed
+from bnrepro.data.batches import normalize
+from bnrepro.data.corruptions import BLUR, CONTRAST, CORRUPTIONS, NOISE, SEVERITIES
+from bnrepro.models import norm as norm_names
+from bnrepro.train import prediction
 
 
 def draw(*shape: int) -> torch.Tensor:
@@ -22,7 +24,7 @@ def draw(*shape: int) -> torch.Tensor:
 @pytest.fixture
 def model() -> nn.Module:
     """dropout -> norm -> linear -> norm, with moving averages away from their start."""
-    first, second = (norms.make(Normed(norm="batch"), size, 1) for size in (3, 4))
+    first, second = (norm_names.make(Normed(norm="batch"), size, 1) for size in (3, 4))
     first.running_mean.fill_(5.0)
     torch.manual_seed(0)
     return nn.Sequential(nn.Dropout(0.9), first, nn.Linear(3, 4), second)
@@ -41,7 +43,7 @@ def test_batch_statistics_are_those_of_each_batch_and_leave_nothing_behind(model
 
 @pytest.mark.parametrize("norm", ["l1", "batch_manual"])
 def test_batch_statistics_reach_every_norm_that_has_them(norm):
-    layer, x = norms.make(Normed(norm=norm), 3, 1), 3 + draw(8, 3)
+    layer, x = norm_names.make(Normed(norm=norm), 3, 1), 3 + draw(8, 3)
     expected = layer(x)
     with norms.batch_statistics(layer.eval()):
         assert torch.equal(layer(x), expected)

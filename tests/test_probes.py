@@ -11,9 +11,12 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from bnrepro import layer_statistics, models, probes, records, train
-from bnrepro.config import MLP, STATISTICS, VGG11, Probes
-from bnrepro.spectral import spectral_norms
+from bnrepro.core import records
+from bnrepro.core.schema import MLP, STATISTICS, VGG11, Probes
+from bnrepro.gradients import statistics
+from bnrepro.gradients.spectral import spectral_norms
+from bnrepro.models import build as models
+from bnrepro.train import recorder, trainer
 
 MODELS = {
     "mlp": (MLP(depth=3, width=7), (1, 5, 5)),
@@ -33,10 +36,10 @@ def build(name: str, norm: str, dtype: torch.dtype = torch.float32) -> tuple[nn.
 
 
 def recorded(model: nn.Module, images: torch.Tensor, labels: torch.Tensor) -> dict[tuple[int, str], float | None]:
-    recorder = probes.Recorder(models.layers(model), STATISTICS, probes.Cadence(EVERY_STEP, 1))
-    recorder.before_forward(1)
+    watch = recorder.Recorder(models.layers(model), STATISTICS, recorder.Cadence(EVERY_STEP, 1))
+    watch.before_forward(1)
     F.cross_entropy(model(images), labels).backward()
-    return {(depth, statistic): value for _, depth, _, statistic, value in recorder.after_backward(1)}
+    return {(depth, statistic): value for _, depth, _, statistic, value in watch.after_backward(1)}
 
 
 def activations(model: nn.Module, x: torch.Tensor) -> list[torch.Tensor]:
@@ -97,7 +100,7 @@ def test_a_convolution_counts_as_the_matrix_of_its_output_channels():
     convolution = nn.Conv2d(2, 3, kernel_size=2)
     convolution.weight.grad = torch.arange(24.0).reshape(3, 2, 2, 2)
     expected = np.linalg.svd(np.arange(24.0).reshape(3, 8), compute_uv=False)[0]
-    assert layer_statistics.spectral([[convolution.weight.grad]])[0] == pytest.approx(expected, rel=1e-6)
+    assert statistics.spectral([[convolution.weight.grad]])[0] == pytest.approx(expected, rel=1e-6)
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
@@ -119,12 +122,12 @@ def test_the_spectral_norm_of_a_matrix_of_rank_one_is_the_product_of_its_lengths
 def test_a_missing_gradient_is_an_empty_cell_and_one_that_is_not_finite_is_written(tmp_path):
     model, images, labels = build("mlp", "none")
     first, second, third, _ = models.layers(model)
-    recorder = probes.Recorder(models.layers(model), ["grad_spectral", "grad_fro"], probes.Cadence(EVERY_STEP, 1))
+    watch = recorder.Recorder(models.layers(model), ["grad_spectral", "grad_fro"], recorder.Cadence(EVERY_STEP, 1))
     F.cross_entropy(model(images), labels).backward()
     first.linear.weight.grad = None
     second.linear.weight.grad[0, 0] = math.inf
     third.linear.weight.grad[0, 0] = math.nan
-    rows = recorder.after_backward(1)
+    rows = watch.after_backward(1)
     assert [row[-1] for row in rows[:4]] == [None, None, math.inf, math.inf]
     assert all(math.isnan(row[-1]) for row in rows[4:6]) and all(row[-1] > 0 for row in rows[6:])
     table = records.Table(tmp_path / "layers.csv", "layers", "run")
@@ -136,33 +139,33 @@ def test_a_missing_gradient_is_an_empty_cell_and_one_that_is_not_finite_is_writt
 
 def test_a_layer_has_its_name_and_its_depth_counted_from_the_input():
     model, images, labels = build("mlp", "batch")
-    recorder = probes.Recorder(models.layers(model), ["weight_fro"], probes.Cadence(EVERY_STEP, 1))
-    names = [(depth, name) for _, depth, name, _, _ in recorder.after_backward(1)]
+    watch = recorder.Recorder(models.layers(model), ["weight_fro"], recorder.Cadence(EVERY_STEP, 1))
+    names = [(depth, name) for _, depth, name, _, _ in watch.after_backward(1)]
     assert names == [(1, "hidden.0.linear"), (2, "hidden.1.linear"), (3, "hidden.2.linear"), (4, "output")]
 
 
 def test_the_logarithmic_cadence_thins_out_and_ends_with_the_last_step():
-    assert probes.Cadence(Probes(per_decade=1), 500).steps == {1, 10, 100, 500}
-    assert probes.Cadence(Probes(per_decade=10), 10).steps == {1, 2, 3, 4, 5, 6, 8, 10}
-    steps = probes.Cadence(Probes(per_decade=10), 98_765).steps
+    assert recorder.Cadence(Probes(per_decade=1), 500).steps == {1, 10, 100, 500}
+    assert recorder.Cadence(Probes(per_decade=10), 10).steps == {1, 2, 3, 4, 5, 6, 8, 10}
+    steps = recorder.Cadence(Probes(per_decade=10), 98_765).steps
     assert max(steps) == 98_765 and len([step for step in steps if 1000 < step <= 10_000]) == 10
-    assert probes.Cadence(Probes(), 1).steps == {1}
+    assert recorder.Cadence(Probes(), 1).steps == {1}
 
 
 def test_a_list_of_steps_is_the_cadence():
-    cadence = probes.Cadence(Probes(steps=[3, 7]), 20)
+    cadence = recorder.Cadence(Probes(steps=[3, 7]), 20)
     assert [step for step in range(1, 21) if step in cadence] == [3, 7]
 
 
 def test_only_steps_of_the_cadence_are_recorded_and_no_hook_stays():
     model, images, labels = build("mlp", "none")
-    recorder = probes.Recorder(models.layers(model), STATISTICS, probes.Cadence(Probes(steps=[2]), 3))
+    watch = recorder.Recorder(models.layers(model), STATISTICS, recorder.Cadence(Probes(steps=[2]), 3))
     steps = []
     for step in (1, 2, 3):
-        recorder.before_forward(step)
+        watch.before_forward(step)
         assert any(module._forward_hooks for module in model.modules()) == (step == 2)
         F.cross_entropy(model(images), labels).backward()
-        steps += [row[0] for row in recorder.after_backward(step)]
+        steps += [row[0] for row in watch.after_backward(step)]
         assert not any(module._forward_hooks for module in model.modules())
     assert set(steps) == {2}
 
@@ -174,12 +177,12 @@ def test_looking_changes_nothing_to_the_bit(tiny, tiny_vgg, trained, kind, norm,
     make = tiny if kind == "mlp" else tiny_vgg
     changes = {"model.norm": norm, "optim": {"kind": optimizer}, "train.steps": 20 if kind == "mlp" else 6}
     states = []
-    for statistics in (list(STATISTICS), []):
-        run = trained(make(changes | {"probes.statistics": statistics}))
+    for wanted in (list(STATISTICS), []):
+        run = trained(make(changes | {"probes.statistics": wanted}))
         batches = (run.directory / "metrics.csv").read_bytes()
         states.append((batches, torch.get_rng_state(), run.model.state_dict(), run.optimizer.state_dict()["state"]))
         rows = records.read(run.directory / "layers.csv", "layers")
-        assert rows["step"].nunique() == (run.steps if statistics else 0)
+        assert rows["step"].nunique() == (run.steps if wanted else 0)
     looked, blind = states
     assert looked[0] == blind[0]
     torch.testing.assert_close(looked[1:], blind[1:], rtol=0, atol=0)
@@ -198,13 +201,13 @@ def test_what_a_norm_says_of_itself_is_recorded_at_its_layer(tiny, trained):
 
 def test_gradients_are_those_before_the_update_of_the_step(tiny, tmp_path):
     """The recorded gradient of step 3 is that of the third batch at the weights that steps 1 and 2 left."""
-    short = train.Run(tiny({"train.steps": 2}), tmp_path)
+    short = trainer.Run(tiny({"train.steps": 2}), tmp_path)
     short.train()
     images, labels = short.batches(3)
     short.model.zero_grad()
     F.cross_entropy(short.model(images), labels).backward()
     expected = [layer.linear.weight.grad.norm().item() for layer in models.layers(short.model)]
-    longer = train.Run(tiny({"train.steps": 4, "probes.statistics": ["grad_fro"]}), tmp_path)
+    longer = trainer.Run(tiny({"train.steps": 4, "probes.statistics": ["grad_fro"]}), tmp_path)
     longer.train()
     rows = records.read(tmp_path / "layers.csv", "layers")
     assert rows[rows["step"] == 3]["value"].tolist() == pytest.approx(expected, rel=1e-6)

@@ -6,14 +6,15 @@ import json
 
 import pytest
 
-from bnrepro import config, protocol, records, report, validate
+from bnrepro.core import checks, records, schema
+from bnrepro.draw import figures, protocol
 
 MANIFEST = {"commit": "abc", "dirty": False, "device": "cpu", "threads": 1, "hardware": {"cores": 2}, "versions": {}}
 MLP, VGG = {"kind": "mlp", "width": 5}, {"kind": "vgg11", "width": 0.5}
 
 
 def plain(**changes) -> dict:
-    return config.as_dict(validate.build({"train": {"steps": 1}} | changes))
+    return schema.as_dict(checks.build({"train": {"steps": 1}} | changes))
 
 
 def test_settings_are_shared_or_counted():
@@ -35,8 +36,8 @@ def test_a_setting_that_only_some_runs_have_is_not_shared():
 
 def test_every_setting_that_can_change_a_result_is_there_and_no_other():
     found = protocol.of("bnrepro run", [plain()], [{}])
-    known = validate.known_fields()
-    mine = {name for name in config.flat(plain()) if known[name].metadata["identity"]}
+    known = checks.known_fields()
+    mine = {name for name in schema.flat(plain()) if known[name].metadata["identity"]}
     assert set(found["fixed"]) == mine and found["varied"] == {}
     assert not {"data.root", "data.path", "device", "threads", "experiment"} & mine
 
@@ -68,6 +69,6 @@ def test_it_lies_beside_the_tables_of_a_sweep(trained, tiny, tmp_path):
     run.directory.rename(home / "runs" / "run")
     command = "bnrepro run experiment=home data.root=/somewhere"
     records.write_json({"command": command, "axes": ["optim.lr"], "runs": ["run"]}, home / "plan.json")
-    report.collect(home)
+    figures.collect(home)
     found = json.loads((home / "protocol.json").read_text())
     assert found["fixed"]["seed"] == 3 and found["command"] == "bnrepro run experiment=home data.root=DIR"

@@ -11,7 +11,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bnrepro import check, cli, paths, publish, records, report
+from bnrepro import cli
+from bnrepro.core import paths, records
+from bnrepro.draw import figures
+from bnrepro.report import check, publish
 
 NAME = "mean_field"
 README = f"before\n{publish.BEGIN}\nold\n{publish.END}\nafter\n"
@@ -121,7 +124,7 @@ def test_pictures_of_another_version_are_not_compared_and_numbers_are(checkout, 
 def test_a_file_that_is_missing_is_named(checkout, file, monkeypatch):
     home = checkout / "results" / NAME
     shutil.copytree(home, checkout / "whole")
-    monkeypatch.setattr(report, "draw", lambda _, to: publish.copy(checkout / "whole", to, publish.DRAWN))
+    monkeypatch.setattr(figures, "draw", lambda _, to: publish.copy(checkout / "whole", to, publish.DRAWN))
     (home / file).unlink()
     assert any(line.startswith(f"{home / file}: not there") for line in check.mismatches(NAME, home))
 

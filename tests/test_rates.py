@@ -6,10 +6,10 @@ import matplotlib.pyplot as plt
 import pandas as pd
 import pytest
 
-from bnrepro import report
-from bnrepro.records import Tables
+from bnrepro.core.records import Tables
+from bnrepro.draw import figures
 
-SWEEP = report.experiment("lr_sweep")
+SWEEP = figures.experiment("lr_sweep")
 RATES = (0.1, 0.3, 1.0, 3.0)
 
 

@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bnrepro import records
-from bnrepro.records import COLUMNS, RecordError, Table
+from bnrepro.core import records
+from bnrepro.core.records import COLUMNS, RecordError, Table
 
 HEADER = "run,step,epoch,split,metric,value\n"
 

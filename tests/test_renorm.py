@@ -7,15 +7,16 @@ import torch
 from torch import nn
 
 from bnrepro import norms
-from bnrepro.config import Normed
-from bnrepro.norms import shape
+from bnrepro.core.schema import Normed
+from bnrepro.models import norm as norm_names
+from bnrepro.norms import shapes
 
 SHAPES = {"2d": (12, 3), "4d": (12, 3, 2, 5)}
 FREE = {"r_max": 1e9, "d_max": 1e9, "renorm_start": 0, "r_end": 0, "d_end": 0}
 AS_BATCH = {"r_max": 1.0, "d_max": 0.0, "renorm_start": 0, "r_end": 0, "d_end": 0}
 
 sizes = pytest.mark.parametrize("size", [None, 4, 12])
-shapes = pytest.mark.parametrize("dims", SHAPES.values(), ids=SHAPES)
+dims = pytest.mark.parametrize("dims", SHAPES.values(), ids=SHAPES)
 
 
 def draw(dims: tuple[int, ...], seed: int) -> torch.Tensor:
@@ -24,7 +25,7 @@ def draw(dims: tuple[int, ...], seed: int) -> torch.Tensor:
 
 def make(dims: tuple[int, ...], **settings) -> nn.Module:
     """A norm with gamma and beta, and moving averages where it has them, away from their first values."""
-    norm = norms.make(Normed(**settings), 3, len(dims) // 2).double()
+    norm = norm_names.make(Normed(**settings), 3, len(dims) // 2).double()
     norm.weight.data.copy_(torch.tensor([0.5, -1.5, 2.0]))
     norm.bias.data.copy_(torch.tensor([0.3, -0.2, 1.0]))
     norm.running_mean.copy_(torch.tensor([2.0, 3.0, 4.0]))
@@ -45,19 +46,19 @@ def rows(x: torch.Tensor) -> torch.Tensor:
     return x.movedim(1, -1).reshape(-1, x.shape[1])
 
 
-@shapes
+@dims
 def test_fold_keeps_groups_apart_and_unfold_brings_them_back(dims):
     x = draw(dims, 0)
-    folded = shape.fold(x, 4)
+    folded = shapes.fold(x, 4)
     assert folded.shape == (4, 9, *dims[2:])
     for group in range(3):
         assert torch.equal(folded[:, 3 * group : 3 * group + 3], x[4 * group : 4 * group + 4])
-    assert torch.equal(shape.unfold(folded, x), x)
+    assert torch.equal(shapes.unfold(folded, x), x)
     with pytest.raises(ValueError, match="12 images does not divide into groups of 5"):
-        shape.fold(x, 5)
+        shapes.fold(x, 5)
 
 
-@shapes
+@dims
 @pytest.mark.parametrize("size", [2, 4, 12])
 def test_a_group_of_a_batch_is_normalised_like_a_batch_of_its_own(dims, size):
     ghost, x = make(dims, norm="batch", ghost=size, momentum=0.3), draw(dims, 0)
@@ -76,13 +77,13 @@ def test_a_group_of_a_batch_is_normalised_like_a_batch_of_its_own(dims, size):
     torch.testing.assert_close(ghost.running_var, before.running_var.lerp(variance, 0.3))
 
 
-@shapes
+@dims
 def test_in_evaluation_groups_make_no_difference(dims):
     ghost, batch = make(dims, norm="batch", ghost=4).eval(), make(dims, norm="batch").eval()
     torch.testing.assert_close(ghost(draw(dims, 0)[:5]), batch(draw(dims, 0)[:5]))
 
 
-@shapes
+@dims
 @sizes
 def test_renorm_without_freedom_is_batch_norm(dims, size):
     renorm = make(dims, norm="renorm", ghost=size, **AS_BATCH)
@@ -93,7 +94,7 @@ def test_renorm_without_freedom_is_batch_norm(dims, size):
     }  # fmt: skip
 
 
-@shapes
+@dims
 @sizes
 def test_unclipped_renorm_gives_what_evaluation_gives(dims, size):
     x, renorm = draw(dims, 0), make(dims, norm="renorm", ghost=size, momentum=0.01, **FREE)
@@ -102,7 +103,7 @@ def test_unclipped_renorm_gives_what_evaluation_gives(dims, size):
     assert float(renorm.report["r_clipped"]) == float(renorm.report["d_clipped"]) == 0
 
 
-@shapes
+@dims
 @pytest.mark.parametrize("settings", [FREE, FREE | {"r_max": 1.2, "d_max": 0.2}], ids=["free", "clipped"])
 def test_renorm_is_algorithm_1_without_a_gradient_through_r_and_d(dims, settings):
     renorm, x = make(dims, norm="renorm", eps=1e-3, momentum=0.01, **settings), draw(dims, 0)
@@ -123,7 +124,7 @@ def test_renorm_is_algorithm_1_without_a_gradient_through_r_and_d(dims, settings
     assert abs((rows(found[1]) * centred).sum(0)).max() < 0.01, "and to x - mu_B, up to eps"
 
 
-@shapes
+@dims
 def test_renorm_clips_on_both_sides(dims):
     renorm = make(dims, norm="renorm", **(FREE | {"r_max": 2.0, "d_max": 0.5}))
     renorm.running_std.copy_(torch.tensor([0.1, 2.0, 100.0]))  # r about 20, 1 and 0.02
@@ -139,7 +140,7 @@ def test_renorm_clips_on_both_sides(dims):
     assert float(renorm.report["r_clipped"]) == float(renorm.report["d_clipped"]) == pytest.approx(2 / 3)
 
 
-@shapes
+@dims
 def test_renorm_in_evaluation_is_batch_norm_with_the_same_statistics(dims):
     renorm, batch = make(dims, norm="renorm").eval(), make(dims, norm="batch_manual", eps=0.0).eval()
     batch.running_var.copy_(renorm.running_std**2)
@@ -171,7 +172,7 @@ def test_the_schedule_counts_training_batches_and_continues_from_a_checkpoint():
 
 
 def test_statistics_of_renorm_are_buffers_without_graph():
-    renorm = norms.make(Normed(norm="renorm"), 3, 1)
+    renorm = norm_names.make(Normed(norm="renorm"), 3, 1)
     renorm(torch.randn(6, 3, generator=torch.Generator().manual_seed(0), requires_grad=True))
     assert [name for name, _ in renorm.named_buffers()] == ["running_mean", "running_std", "num_batches_tracked"]
     assert all(buffer.grad_fn is None and not buffer.requires_grad for buffer in renorm.buffers())
@@ -181,7 +182,7 @@ def test_statistics_of_renorm_are_buffers_without_graph():
 def test_bf16_autocast_keeps_statistics_in_fp32(settings):
     """A mean of 103 and a deviation of 2, which sums in bfloat16 would lose altogether."""
     x = (100 + draw((64, 3, 4, 4), 0)).bfloat16().requires_grad_()
-    norm, wide = (norms.make(Normed(**settings), 3, 2) for _ in range(2))
+    norm, wide = (norm_names.make(Normed(**settings), 3, 2) for _ in range(2))
     with torch.autocast("cpu", torch.bfloat16):
         y = norm(x)
     y.float().square().sum().backward()

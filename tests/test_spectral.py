@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from bnrepro import spectral
-from bnrepro.spectral import spectral_norms
+from bnrepro.gradients import spectral
+from bnrepro.gradients.spectral import spectral_norms
 
 
 def matrix(*shape: int, seed: int = 0) -> torch.Tensor:

@@ -8,10 +8,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bnrepro import claims, select, stats
-from bnrepro.claims import Claim
-from bnrepro.records import COLUMNS, Tables
-from bnrepro.stats import Estimate
+from bnrepro.core.records import COLUMNS, Tables
+from bnrepro.draw import claims, select, stats
+from bnrepro.draw.claims import Claim
+from bnrepro.draw.stats import Estimate
 
 NAN, INF = math.nan, math.inf
 

@@ -6,8 +6,9 @@ import pytest
 import torch
 from torch import nn
 
-from bnrepro import models, norms
-from bnrepro.config import MLP, VGG11, ResNet
+from bnrepro import norms
+from bnrepro.core.schema import MLP, VGG11, ResNet
+from bnrepro.models import build as models
 
 RGB = (3, 32, 32)
 NETS = [MLP(depth=2, width=8), VGG11(width=0.05), ResNet(depth=8, width=0.25)]

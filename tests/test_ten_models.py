@@ -21,7 +21,7 @@ from loops import expected, train
 from situations import SITUATIONS, Situation
 from torch import nn
 
-from bnrepro import records
+from bnrepro.core import records
 
 GOOD = 1e-6
 OUTCOMES: dict[tuple[str, str], str] = {}

@@ -7,10 +7,12 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from bnrepro import config, models, theory, validate
+from bnrepro.core import checks, schema
+from bnrepro.gradients import theory
+from bnrepro.models import build as models
 
 
-def measured(settings: config.Config) -> float:
+def measured(settings: schema.Config) -> float:
     """Growth of the squared gradient norm per layer towards the input, from the second hidden layer; 8 nets."""
     model, growth = settings.model, []
     for seed in range(8):
@@ -28,16 +30,16 @@ def measured(settings: config.Config) -> float:
 @pytest.mark.parametrize("init", ["glorot_normal", "kaiming_normal", "happynear"])
 def test_without_a_norm_the_growth_is_that_of_wide_nets(activation, init):
     model = {"kind": "mlp", "depth": 8, "width": 400, "activation": activation, "init": init, "norm": "none"}
-    settings = validate.build({"model": model, "data": {"batch_size": 40}, "train": {"steps": 1}})
-    factor, where = theory.expected(config.as_dict(settings))
+    settings = checks.build({"model": model, "data": {"batch_size": 40}, "train": {"steps": 1}})
+    factor, where = theory.expected(schema.as_dict(settings))
     assert measured(settings) == pytest.approx(factor**2, rel=0.1) and where.startswith(activation)
 
 
 @pytest.mark.parametrize("activation", ["sigmoid", "tanh", "relu", "linear"])
 def test_with_batch_norm_the_growth_is_that_of_wide_nets(activation):
     model = {"kind": "mlp", "depth": 20, "width": 400, "activation": activation, "init": "fan_in", "norm": "batch"}
-    settings = validate.build({"model": model, "data": {"batch_size": 64}, "train": {"steps": 1}})
-    factor, where = theory.expected(config.as_dict(settings))
+    settings = checks.build({"model": model, "data": {"batch_size": 64}, "train": {"steps": 1}})
+    factor, where = theory.expected(schema.as_dict(settings))
     assert measured(settings) == pytest.approx(factor**2, rel=0.03) and "Batch Normalization" in where
 
 
@@ -47,5 +49,5 @@ def test_with_batch_norm_the_growth_is_that_of_wide_nets(activation):
 )
 def test_where_there_is_no_formula_there_is_no_number(changes):
     model = {"kind": "mlp"} | changes
-    settings = validate.build({"model": model, "train": {"steps": 1}, "data": {"image": "rgb32"}})
-    assert theory.expected(config.as_dict(settings)) is None
+    settings = checks.build({"model": model, "train": {"steps": 1}, "data": {"image": "rgb32"}})
+    assert theory.expected(schema.as_dict(settings)) is None

@@ -9,7 +9,9 @@ import pytest
 import torch
 from torch import nn
 
-from bnrepro import config, execute, models, optim, records, train
+from bnrepro.core import records, run_dir, schema
+from bnrepro.models import build as models
+from bnrepro.train import execute, optim, trainer
 
 NORMS = ("none", "batch", "batch_manual")
 
@@ -31,9 +33,9 @@ def test_the_first_losses_are_pinned(tiny, tiny_vgg, trained, values, kind):
     assert losses == pytest.approx(PINNED[kind], rel=1e-6)
 
 
-def seen(settings: config.Config, directory) -> tuple[dict[str, torch.Tensor], list[torch.Tensor]]:
+def seen(settings: schema.Config, directory) -> tuple[dict[str, torch.Tensor], list[torch.Tensor]]:
     """The initial state and the training inputs of a run."""
-    run, inputs = train.Run(settings, directory), []
+    run, inputs = trainer.Run(settings, directory), []
     start = {name: value.clone() for name, value in run.model.state_dict().items()}
     run.model.register_forward_pre_hook(lambda model, args: inputs.append(args[0].clone()) if model.training else None)
     run.train()
@@ -93,7 +95,7 @@ def test_the_manual_norm_trains_like_torchs(tiny, tiny_vgg, trained, values, kin
     ],
 )
 def test_the_rate_of_a_schedule_at_a_step(schedule, step, expected):
-    assert optim.rate(0.8, config.Schedule(**schedule), step, 100, 10) == pytest.approx(expected, rel=1e-12)
+    assert optim.rate(0.8, schema.Schedule(**schedule), step, 100, 10) == pytest.approx(expected, rel=1e-12)
 
 
 def test_each_step_is_taken_at_its_own_rate(tiny, trained):
@@ -122,7 +124,7 @@ def test_rmsprop_is_the_update_written_by_hand():
         velocity = 0.8 * velocity + grad / (np.sqrt(average) + 1e-8)
         weight -= 0.01 * velocity
         expected.append(weight)
-    assert updated(config.RMSprop(lr=0.01), grads) == pytest.approx(expected, rel=1e-12)
+    assert updated(schema.RMSprop(lr=0.01), grads) == pytest.approx(expected, rel=1e-12)
 
 
 def test_sgd_has_momentum_and_weight_decay():
@@ -131,7 +133,7 @@ def test_sgd_has_momentum_and_weight_decay():
         velocity = 0.9 * velocity + grad + 0.1 * weight
         weight -= 0.01 * velocity
         expected.append(weight)
-    settings = config.SGD(lr=0.01, momentum=0.9, weight_decay=0.1)
+    settings = schema.SGD(lr=0.01, momentum=0.9, weight_decay=0.1)
     assert updated(settings, [1.0, -2.0, 0.5]) == pytest.approx(expected, rel=1e-12)
 
 
@@ -227,22 +229,22 @@ def test_a_run_that_never_leaves_chance_stalls(tiny, trained):
 
 def test_statuses_of_training_are_results(tiny, tmp_path):
     settings = tiny({"model.norm": "none", "optim.lr": 1e30})
-    execute.freeze(settings, tmp_path / "run")
-    assert execute.execute(tmp_path / "run") == execute.status(tmp_path / "run") == "diverged"
+    run_dir.freeze(settings, tmp_path / "run")
+    assert execute.execute(tmp_path / "run") == run_dir.status(tmp_path / "run") == "diverged"
     note = records.read_json(tmp_path / "run" / "status.json")
     assert note["step"] > 1 and note["reason"] and math.isfinite(note["last_finite_loss"]) and note["seconds"] > 0
 
 
 def test_parameters_are_counted_without_those_that_are_not_learned(tiny):
     counts = [
-        train.parameter_count(models.build(tiny({"model.affine": affine}).model, (1, 6, 6), 10, 0))
+        trainer.parameter_count(models.build(tiny({"model.affine": affine}).model, (1, 6, 6), 10, 0))
         for affine in ("both", "gamma", "none")
     ]
     weights = 36 * 8 + 8 * 8 + 8 * 10 + 10
     assert counts == [weights + 4 * 8, weights + 2 * 8, weights]
 
 
-def _losses(run: train.Run) -> list[float]:
+def _losses(run: trainer.Run) -> list[float]:
     rows = records.read(run.directory / "metrics.csv", "metrics")
     return rows[(rows["split"] == "batch") & (rows["metric"] == "loss")]["value"].tolist()
 
@@ -258,7 +260,7 @@ def test_a_deep_linear_net_is_trained_on_the_summed_squared_distance(tiny, train
     )  # fmt: skip
     run = trained(settings)
     x, y = (part.reshape(30, 4) for part in (run.dataset.train.images, run.dataset.train.labels))
-    weights = list(train.Run(settings, run.directory).model.parameters())
+    weights = list(trainer.Run(settings, run.directory).model.parameters())
     assert len(weights) == 3 and x.dtype == torch.float64
     losses = []
     for _ in range(5):

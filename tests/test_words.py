@@ -10,7 +10,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bnrepro import paths, records, words
+from bnrepro.core import paths, records
+from bnrepro.gradients import findings
 
 STEPS = [1, 2, 3, 5, 8, 13, 20, 32, 50, 80]
 
@@ -122,18 +123,18 @@ CASES = {
 @pytest.mark.parametrize("name", CASES)
 def test_the_words_of_a_constructed_case(name):
     layers, kinds, text = CASES[name]
-    found = words.findings(layers)
+    found = findings.findings(layers)
     assert [finding.kind for finding in found] == kinds
     assert re.search(text, found[0].text), found[0].text
     assert all(finding.text.startswith(finding.kind) for finding in found)
 
 
 def test_findings_name_layers_and_steps():
-    (diverged,) = words.findings(CASES["diverged"][0])
+    (diverged,) = findings.findings(CASES["diverged"][0])
     assert diverged.step == 13 and diverged.layers == ("layer1", "layer2", "layer3", "layer4", "layer5")
-    (dead,) = words.findings(CASES["dead"][0])
+    (dead,) = findings.findings(CASES["dead"][0])
     assert dead.layers == ("layer2", "layer3")
-    (grows,) = words.findings(CASES["exploding with time"][0])
+    (grows,) = findings.findings(CASES["exploding with time"][0])
     assert grows.step == 8  # where 1e7^(k/9) passes 100 times the mean of the first three
 
 
@@ -141,7 +142,7 @@ def test_the_interval_of_the_factor_is_that_of_a_regression():
     from scipy import stats
 
     gradients = by_depth(0.3) * np.exp(0.5 * np.random.default_rng(1).standard_normal((10, 1)))
-    fit = words.trend(words.grid(table(gradients)))
+    fit = findings.trend(findings.grid(table(gradients)))
     line = stats.linregress(np.arange(9), np.log(gradients).mean(axis=1)[:9])
     half = stats.t.ppf(0.975, 7) * line.stderr
     expected = [-line.slope, -line.slope - half, -line.slope + half]
@@ -151,18 +152,18 @@ def test_the_interval_of_the_factor_is_that_of_a_regression():
 def test_the_theory_stands_beside_the_first_recorded_step():
     gradients = by_depth(1 / 4.1)
     gradients[:, 0] = by_depth(1 / 4.6)[:, 0]
-    (found,) = words.findings(table(gradients), (1 / 4.5, "a source"))
+    (found,) = findings.findings(table(gradients), (1 / 4.5, "a source"))
     text = r"; at step 1 it shrinks 4.[56]\d? \[.*\] times, in theory shrinks 4.5 times at initialisation \(a source\)$"
     assert re.search(text, found.text), found.text
 
 
 def test_a_table_without_gradients_is_refused():
     with pytest.raises(ValueError, match="no gradient recorded: the table holds weight_fro"):
-        words.findings(table(flat(), "weight_fro"))
+        findings.findings(table(flat(), "weight_fro"))
 
 
 def test_two_runs_are_compared_relative_to_their_last_layers():
-    text = words.compare(table(by_depth(0.1, 4)), table(7 * flat(4, spread=0)), ("A", "B"))
+    text = findings.compare(table(by_depth(0.1, 4)), table(7 * flat(4, spread=0)), ("A", "B"))
     assert re.search(r"the first one gets (2.9|3|3.1)e\+03 times in B what it gets in A", text), text
 
 
@@ -170,9 +171,9 @@ def test_published_runs_without_the_norm_vanish_and_with_it_are_healthy():
     layers = records.read_layers(paths.RESULTS / "sigmoid_gradients" / "layers.csv")
     for run, rows in layers.groupby("run"):
         expected = "vanishing" if "norm=none" in run else "nothing remarkable"
-        assert [finding.kind for finding in words.findings(rows)] == [expected], run
+        assert [finding.kind for finding in findings.findings(rows)] == [expected], run
 
 
 def test_the_words_need_no_torch():
-    code = "import sys, bnrepro.words, bnrepro.theory; sys.exit('torch' in sys.modules)"
+    code = "import sys, bnrepro.gradients.findings, bnrepro.gradients.theory; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -6,8 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from bnrepro.norms.moving import Moving
-from bnrepro.norms.shape import fold, unfold
+from bnrepro.norms.base import Moving
+from bnrepro.norms.shapes import fold, unfold
 
 
 class GhostBatchNorm(Moving):

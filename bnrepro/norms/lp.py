@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from bnrepro.norms.moving import Moving
-from bnrepro.norms.shape import batch_dims, column, widened
+from bnrepro.norms.base import Moving
+from bnrepro.norms.shapes import batch_dims, column, widened
 
 # The average l_p norm of activations over a batch, channel by channel.
 AVERAGES = {

@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from bnrepro.norms.moving import Moving
-from bnrepro.norms.shape import batch_dims, column, fold, unfold, widened
+from bnrepro.norms.base import Moving
+from bnrepro.norms.shapes import batch_dims, column, fold, unfold, widened
 
 
 @dataclass(frozen=True)

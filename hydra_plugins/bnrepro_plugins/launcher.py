@@ -19,7 +19,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.plugins.launcher import Launcher
 from omegaconf import DictConfig
 
-from bnrepro import groups, sweep
+from bnrepro.plan import sweep
 
 ConfigStore.instance().store(
     group="hydra/launcher", name="local", provider="bnrepro",
@@ -30,32 +30,28 @@ ConfigStore.instance().store(
 class LocalLauncher(Launcher):
     def setup(self, *, hydra_context: Any, task_function: Any, config: DictConfig) -> None:
         self.jobs = config.jobs or os.cpu_count() or 1
-        self.fail_fast, self.batched = config.fail_fast, config.batched
+        self.fail_fast = config.fail_fast
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[None]:
-        """Run all directories; statuses are in their files. Ctrl-C asks the running ones to save and stop.
-
-        With batched=true a process has a group of runs, and `jobs` bounds the groups at a time.
-        """
+        """Run all directories; statuses are in their files. Ctrl-C asks the running ones to save and stop."""
         parser = OverridesParser.create()
         directories = [Path(parser.parse_override(overrides[-1]).value()) for overrides in job_overrides]
-        waiting = groups.grouped(directories) if self.batched else [[directory] for directory in directories]
+        waiting = list(directories)
         context = sweep.fork_server()
-        running: dict[int, tuple[multiprocessing.Process, list[Path]]] = {}
+        running: dict[int, tuple[multiprocessing.Process, Path]] = {}
         try:
             with sweep.reporter(directories) as report:
                 while waiting or running:
                     while waiting and len(running) < self.jobs:
-                        group = waiting.pop(0)
-                        process = _process(context, group)
+                        directory = waiting.pop(0)
+                        process = context.Process(target=sweep.work, args=(directory,))
                         process.start()
-                        running[process.sentinel] = (process, group)
-                    report.watch([directory for _, group in running.values() for directory in group])
+                        running[process.sentinel] = (process, directory)
+                    report.watch([directory for _, directory in running.values()])
                     for sentinel in multiprocessing.connection.wait(list(running), timeout=5):
-                        process, group = running.pop(sentinel)
+                        process, directory = running.pop(sentinel)
                         process.join()
-                        states = [report(directory) for directory in group]
-                        if "failed" in states and self.fail_fast:
+                        if report(directory) == "failed" and self.fail_fast:
                             waiting.clear()
         except KeyboardInterrupt:
             for process, _ in running.values():
@@ -64,9 +60,3 @@ class LocalLauncher(Launcher):
                 process.join()
             raise
         return [None] * len(job_overrides)
-
-
-def _process(context: multiprocessing.context.ForkServerContext, group: list[Path]) -> multiprocessing.Process:
-    if len(group) == 1:
-        return context.Process(target=sweep.work, args=(group[0],))
-    return context.Process(target=sweep.work_together, args=(group,))

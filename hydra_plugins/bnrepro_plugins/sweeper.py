@@ -15,9 +15,9 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.plugins.sweeper import Sweeper
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from bnrepro import plan, sweep
-from bnrepro.compose import GROUPS
-from bnrepro.validate import ConfigError
+from bnrepro.core.checks import ConfigError
+from bnrepro.plan import grid, sweep
+from bnrepro.plan.hydra_app import GROUPS
 
 ConfigStore.instance().store(
     group="hydra/sweeper", name="grid", provider="bnrepro",
@@ -40,12 +40,10 @@ class GridSweeper(Sweeper):
         )
 
     def sweep(self, arguments: list[str]) -> None:
-        planned = plan.plan(parse(arguments), self._compose)
+        planned = grid.plan(parse(arguments), self._compose)
         command = shlex.join(["bnrepro", "run", *(argument.lstrip("+") for argument in arguments)])
         if planned.settings["launch"] and not planned.settings["dry_run"]:
             _check_engine(type(self.launcher).__name__)
-        if planned.settings["batched"] and type(self.launcher).__name__ != "LocalLauncher":
-            raise ConfigError("batched", "true", "needs hydra/launcher=local, since other engines start run by run")
         here = type(self.launcher).__name__ in ("LocalLauncher", "BasicLauncher", "JoblibLauncher")
         raise SystemExit(sweep.run(planned, command, self._launch, here))
 
@@ -56,7 +54,7 @@ class GridSweeper(Sweeper):
         own = OmegaConf.masked_copy(composed, [name for name in composed if name != "hydra"])
         return OmegaConf.to_container(own, resolve=True) | names
 
-    def _launch(self, jobs: list[plan.Job]) -> None:
+    def _launch(self, jobs: list[grid.Job]) -> None:
         """Whatever happens to the engine, the runs' own files say what was done; the same command continues."""
         overrides = [[f"run_dir={_quoted(str(job.directory))}"] for job in jobs]
         engine = type(self.launcher).__name__
@@ -101,7 +99,7 @@ def _time_limit(minutes: float | None) -> Iterator[None]:
         signal.signal(signal.SIGALRM, previous)
 
 
-def parse(arguments: list[str]) -> list[plan.Override]:
+def parse(arguments: list[str]) -> list[grid.Override]:
     """Hydra's own grammar: key=value, key=a,b, key=range(1,4), with and without +."""
     parser = OverridesParser.create()
     found = []
@@ -114,7 +112,7 @@ def parse(arguments: list[str]) -> list[plan.Override]:
         else:
             line = override.input_line
             values, text = [override.value()], [line.lstrip("+") if group else line]
-        found.append(plan.Override(name, values, text, group))
+        found.append(grid.Override(name, values, text, group))
     return found
 
 

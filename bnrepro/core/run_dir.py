@@ -1,0 +1,143 @@
+"""The directory of one run: its frozen config.json, its lock, its status, and what an attempt at it writes there.
+
+Engines, plans and tables meet here and nowhere else: what became of a run is read from its files.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import sys
+import time
+import traceback
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TextIO
+
+from bnrepro.core import checks, records
+from bnrepro.core.schema import Config, as_dict, key
+
+PULSE = 5.0  # seconds between two signs of life
+
+
+class Interrupted(Exception):
+    """The run was asked to stop; its checkpoint is on the disk."""
+
+    def __init__(self, step: int, steps: int):
+        super().__init__(f"at step {step} of {steps}")
+        self.step = step
+
+
+@dataclass
+class Outcome:
+    status: str
+    step: int
+    reason: str = ""
+    last_finite_loss: float | None = None
+
+
+def status(directory: Path) -> str:
+    """completed, diverged, stalled, failed, interrupted, running or pending."""
+    found = (records.read_json(directory / "status.json") or {}).get("status", "pending")
+    if found != "running":
+        return found
+    with lock(directory) as free:  # a run killed without warning leaves "running" behind, but no lock
+        return "interrupted" if free else "running"
+
+
+def freeze(config: Config, directory: Path) -> None:
+    """Create the run's directory with its config.json, in one piece; leave an equal one alone.
+
+    Raises ConfigError when the directory holds another configuration.
+    """
+    frozen = directory / "config.json"
+    if (held := records.read_json(frozen)) is not None:
+        if key(checks.build(held)) != key(config):
+            raise checks.ConfigError("out", directory, "holds a run with another configuration; move it away")
+        return
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    beside = directory.with_name(f".{directory.name}.{os.getpid()}")
+    beside.mkdir()
+    records.write_json(as_dict(config), beside / "config.json")
+    try:
+        os.rename(beside, directory)
+    except OSError:  # another process was faster: then it holds the same configuration
+        (beside / "config.json").unlink()
+        beside.rmdir()
+        if not frozen.exists():
+            raise checks.ConfigError("out", directory, "holds files but no config.json; move it away") from None
+
+
+@contextlib.contextmanager
+def lock(directory: Path) -> Iterator[bool]:
+    """True inside for the one process that holds the run; the system frees the lock when that process dies."""
+    with open(directory / "lock", "w") as file:
+        yield any(_locked(file, attempt) for attempt in range(3))
+
+
+def _locked(file, attempt: int) -> bool:
+    """Try a few times: someone who only asks for the status holds the lock for an instant."""
+    time.sleep(0.05 * attempt)
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
+
+
+def read(directory: Path) -> Config:
+    """The frozen configuration of a run."""
+    return checks.build(json.loads((directory / "config.json").read_text()))
+
+
+class Attempt:
+    """One try at one run: what status.json and log.txt say of it, from its start to its end."""
+
+    def __init__(self, directory: Path):
+        before = records.read_json(directory / "status.json") or {}
+        self.directory, self.started, self.told = directory, time.monotonic(), time.monotonic()
+        self.spent = before.get("seconds", 0.0)
+        self.note = {"status": "running", "attempt": before.get("attempt", 0) + 1, "seconds": self.spent}
+        records.write_json(self.note, directory / "status.json")
+        self.log = open(directory / "log.txt", "a")  # noqa: SIM115 (lives as long as the attempt)
+        print(f"attempt {self.note['attempt']}, python {sys.version.split()[0]}", file=self.log, flush=True)
+
+    def pulse(self, step: int, steps: int) -> None:
+        """Say in status.json every few seconds how far the run is, for whoever watches."""
+        if time.monotonic() - self.told > PULSE:
+            self.told = time.monotonic()
+            sign = {"seconds": self._seconds(), "step": step, "steps": steps}  # its time survives a kill too
+            records.write_json(self.note | sign, self.directory / "status.json")
+
+    def fail(self, error: BaseException) -> str:
+        """End as interrupted or, with the traceback in log.txt, as failed."""
+        return self.end(_failure(error, self.log))
+
+    def end(self, found: dict) -> str:
+        """Write the last status, which `found` has, and return it."""
+        self.note |= found | {"seconds": self._seconds()}
+        print(json.dumps(self.note), file=self.log)
+        self.log.close()
+        records.write_json(self.note, self.directory / "status.json")
+        if self.note["status"] in records.RESULTS:
+            (self.directory / "checkpoint.pt").unlink(missing_ok=True)
+        return self.note["status"]
+
+    def _seconds(self) -> float:
+        return round(self.spent + time.monotonic() - self.started, 3)
+
+    @property
+    def ended(self) -> bool:
+        return self.log.closed
+
+
+def _failure(error: BaseException, log: TextIO) -> dict:
+    if isinstance(error, KeyboardInterrupt | SystemExit | Interrupted):
+        return {"status": "interrupted", "reason": str(error)} | (
+            {"step": error.step} if hasattr(error, "step") else {}
+        )
+    traceback.print_exception(error, file=log)
+    return {"status": "failed", "reason": f"{type(error).__name__}: {error}".splitlines()[0]}

@@ -1,0 +1,59 @@
+"""Decoded datasets as plain arrays, the error for those that cannot be read, and files that are never seen half."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import secrets
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+
+from bnrepro.core.checks import ConfigError
+
+EMBEDDED = "or use data=mnist5k, which is embedded"
+
+
+class DataError(ConfigError):
+    """Data that cannot be read: one line with the field, the path, what is wrong with it and what to do instead."""
+
+    def __init__(self, name: str, value: object, expected: str):
+        super().__init__(name, value, " ".join(expected.splitlines()))
+
+
+@dataclass(frozen=True)
+class Arrays:
+    """Decoded images, uint8 [N,C,H,W], and int64 labels [N]; sha256 (hex) is over the bytes of all four arrays."""
+
+    train_images: np.ndarray
+    train_labels: np.ndarray
+    test_images: np.ndarray
+    test_labels: np.ndarray
+    classes: tuple[str, ...]
+    sha256: str
+
+
+def pack(train: tuple[np.ndarray, np.ndarray], test: tuple[np.ndarray, np.ndarray], classes: tuple[str, ...]) -> Arrays:
+    """Arrays from (images, labels) of the two splits."""
+    parts = [np.ascontiguousarray(part) for images, labels in (train, test) for part in (images, labels.astype("<i8"))]
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(part)
+    return Arrays(*parts, classes=tuple(classes), sha256=digest.hexdigest())
+
+
+@contextlib.contextmanager
+def written_whole(path: Path) -> Iterator[BinaryIO]:
+    """A file that is written beside `path` and then renamed: other processes see the whole of it or nothing."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    try:
+        with beside.open("wb") as file:
+            yield file
+        os.replace(beside, path)
+    finally:
+        beside.unlink(missing_ok=True)

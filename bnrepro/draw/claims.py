@@ -1,0 +1,82 @@
+"""A claim of a paper, our number for it, and the verdict of a rule that was fixed before the run."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING
+
+from bnrepro.core.records import COLUMNS
+from bnrepro.draw.stats import Estimate
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+VERDICTS = ("reproduced", "not reproduced", "inconclusive", "not enough runs")
+
+
+@dataclass(frozen=True)
+class Claim:
+    """Reproduced when the whole interval of `ours` lies within [least, most], not reproduced when wholly outside.
+
+    `paper` is text that keeps its evidence ("4.1 (stated)", "about 80 (read off a plot)"); `because` gives the reason
+    for the bounds. With fewer than `needed` runs the verdict is "not enough runs", whatever the value.
+    """
+
+    claim: str
+    source: str
+    statement: str
+    paper: str
+    ours: Estimate
+    least: float = -math.inf
+    most: float = math.inf
+    needed: int = 5
+    because: str = field(default="")
+
+    @property
+    def rule(self) -> str:
+        if math.isinf(self.most):
+            bounds = f">= {self.least:g}"
+        elif math.isinf(self.least):
+            bounds = f"<= {self.most:g}"
+        else:
+            bounds = f"within {self.least:g} to {self.most:g}"
+        return f"95% interval {bounds}, n >= {self.needed}" + (f" ({self.because})" if self.because else "")
+
+    @property
+    def verdict(self) -> str:
+        low, high = self.ours.low, self.ours.high
+        if self.ours.n < self.needed or math.isnan(low):
+            return "not enough runs"
+        if self.least <= low and high <= self.most:
+            return "reproduced"
+        if high < self.least or low > self.most:
+            return "not reproduced"
+        return "inconclusive"
+
+
+def halves(rule: str) -> tuple[str, str]:
+    """A rule as claims.csv holds it, as what is asked for and the reason for it."""
+    asked, _, because = rule.partition(" (")
+    return asked, because.removesuffix(")")
+
+
+def number(row) -> str:
+    """Our value of one row of claims.csv, with its interval."""
+    if row.n == 0:
+        return "none"
+    return f"{row.ours:.4g}" + (f" [{row.low:.4g}, {row.high:.4g}]" if row.low == row.low else "")
+
+
+def frame(claims: Iterable[Claim]) -> pd.DataFrame:
+    """The table claims.csv."""
+    import pandas as pd
+
+    rows = []
+    for claim in claims:
+        numbers = asdict(claim.ours)
+        texts = {"claim": claim.claim, "source": claim.source, "statement": claim.statement, "paper": claim.paper}
+        numbers["ours"] = numbers.pop("value")
+        rows.append({**texts, **numbers, "rule": claim.rule, "verdict": claim.verdict})
+    return pd.DataFrame(rows, columns=COLUMNS["claims"])

@@ -1,0 +1,65 @@
+"""How the runs of one experiment were made: protocol.json, beside its tables.
+
+The runs' own directories are not published; this is what a reader needs of them, less what is private (paths, hosts).
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections import Counter
+from collections.abc import Iterable
+
+from bnrepro.core import checks, records, schema
+
+PLACES = ("data.root", "data.path", "out")  # where things lie on one machine says nothing about a result
+IMAGES = ("data", "data_sha256", "train_images", "valid_images", "test_images")
+LENGTH = ("steps", "steps_per_epoch", "parameters")
+MACHINE = ("device", "threads")
+
+
+def of(command: str, configs: list[dict], manifests: list[dict]) -> dict:
+    """The settings that all runs share, those in which they differ, and on what they ran.
+
+    A value that differs comes as [value, number of runs]; a setting that only some kinds of model or optimizer have
+    counts as one that differs. Runs that have not started have a configuration and an empty manifest.
+    """
+    settings = [_identity(values) for values in configs]
+    names = dict.fromkeys(name for one in settings for name in one)
+    found = {name: _counted(one[name] for one in settings if name in one) for name in names}
+    fixed = {name: values[0][0] for name, values in found.items() if values[0][1] == len(configs)}
+    started = [manifest for manifest in manifests if manifest]
+    return {
+        "schema": records.VERSION,
+        "command": _without_places(command),
+        "fixed": fixed,
+        "varied": {name: values for name, values in found.items() if name not in fixed},
+        "images": _counted(_part(manifest, IMAGES) for manifest in started),
+        "length": _counted(_part(manifest, LENGTH) for manifest in started),
+        "machines": _counted(_part(manifest, MACHINE) | manifest.get("hardware", {}) for manifest in started),
+        "versions": _counted(manifest.get("versions", {}) for manifest in started),
+        "commits": _counted(_part(manifest, ("commit", "dirty")) for manifest in started),
+    }
+
+
+def _identity(values: dict) -> dict:
+    """The settings that can change a result, by dotted name."""
+    known = checks.known_fields()
+    return {
+        name: value for name, value in schema.flat(values).items() if name in known and known[name].metadata["identity"]
+    }
+
+
+def _counted(values: Iterable[object]) -> list[list]:
+    """[[value, how often], ...] in the order in which they first occur."""
+    counts = Counter(json.dumps(value) for value in values)
+    return [[json.loads(text), count] for text, count in counts.items()]
+
+
+def _part(manifest: dict, names: tuple[str, ...]) -> dict:
+    return {name: manifest.get(name) for name in names}
+
+
+def _without_places(command: str) -> str:
+    words = [word.partition("=") for word in shlex.split(command)]
+    return shlex.join(name + equals + ("DIR" if name in PLACES else value) for name, equals, value in words)

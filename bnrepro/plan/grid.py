@@ -1,0 +1,194 @@
+"""From an experiment file and the user's overrides to the frozen runs of one sweep.
+
+Hydra composes; this module expands the grid, checks every run before the first step, names and freezes them. It
+imports neither Hydra nor torch: the sweeper plugin hands it a function that composes.
+"""
+
+from __future__ import annotations
+
+import copy
+import itertools
+import json
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from bnrepro.core import records, run_dir
+from bnrepro.core.checks import ConfigError, build, known_fields, nearest
+from bnrepro.core.schema import Config, flat, key
+
+RUN_FIELDS = ("experiment", "scale", "seed", "device", "threads", "task")
+RUN_SECTIONS = ("data", "model", "optim", "schedule", "train", "probes")
+
+Compose = Callable[[list[str]], dict]  # Hydra overrides -> the composed configuration as plain values
+
+
+@dataclass(frozen=True)
+class Job:
+    directory: Path
+    config: Config
+
+    @property
+    def name(self) -> str:
+        return self.directory.name
+
+
+@dataclass(frozen=True)
+class Plan:
+    home: Path  # OUT/SCALE/EXPERIMENT
+    jobs: list[Job]
+    axes: list[str]  # the columns that runs.csv needs beyond the fixed ones
+    settings: dict  # of the sweep, not of a run: dry_run, launch, retry_failed
+
+
+@dataclass(frozen=True)
+class Override:
+    """One override of the user: `values` has several entries where he sweeps; `group` marks data=mnist and the like."""
+
+    key: str
+    values: list[object]
+    text: list[str]
+    group: bool
+
+
+def plan(overrides: list[Override], compose: Compose) -> Plan:
+    """Every run of the sweep, checked and in order; the same configuration twice is one run. Nothing is written."""
+    base = compose(_fixed(overrides))
+    scale = _scale(base)
+    vary = scale.get("vary", base.get("vary"))
+    grids = _grids(vary, overrides)
+    home = Path(base["out"]).resolve() / base["scale"] / base["experiment"]
+    axes = list(dict.fromkeys(axis for grid in (*_as_grids(vary), *grids) for axis in grid))
+    jobs: dict[str, Job] = {}
+    for grid in grids:
+        for values in _configs(grid, _overrides(scale.get("set", {}), overrides), compose):
+            config = build(_run_part(values))
+            directory = home / "runs" / f"{_readable(values, axes)}-{key(config)}"
+            jobs.setdefault(key(config), Job(directory, config))
+    settings = _settings(base)
+    return Plan(home, list(jobs.values()), _varied(axes, list(jobs.values())), settings)
+
+
+def _settings(base: dict) -> dict:
+    """The switches of the sweep; a wrong one is an error now and not in the middle."""
+    for name in ("dry_run", "launch", "retry_failed", "fail_fast"):
+        if not isinstance(base[name], bool):
+            raise ConfigError(name, base[name], "must be true or false")
+    if not (base["jobs"] is None or (type(base["jobs"]) is int and base["jobs"] >= 1)):
+        raise ConfigError("jobs", base["jobs"], "must be a whole number, at least 1, or null")
+    if not (
+        base["engine_minutes"] is None or (type(base["engine_minutes"]) in (int, float) and base["engine_minutes"] > 0)
+    ):
+        raise ConfigError("engine_minutes", base["engine_minutes"], "must be a number greater than 0, or null")
+    return {name: base[name] for name in ("dry_run", "launch", "retry_failed")}
+
+
+def freeze(plan: Plan, command: str) -> None:
+    """Write config.json of every run, and plan.json, which says what the tables and the figure are made of."""
+    try:
+        for job in plan.jobs:
+            run_dir.freeze(job.config, job.directory)
+        names = [job.name for job in plan.jobs]
+        records.write_json({"command": command, "axes": plan.axes, "runs": names}, plan.home / "plan.json")
+    except OSError as error:
+        raise ConfigError("out", error.filename or plan.home, f"cannot be written ({error.strerror})") from None
+
+
+def _varied(axes: list[str], jobs: list[Job]) -> list[str]:
+    """The columns of runs.csv: the axes of the experiment's grid, and what else differs between runs, except places."""
+    settings = [flat({name: vars(getattr(job.config, name)) for name in RUN_SECTIONS}) for job in jobs]
+    results = {name for name, spec in known_fields().items() if spec.metadata["identity"]}
+    names = dict.fromkeys(name for one in settings for name in one if name in results)
+    differing = [name for name in names if len({repr(one[name]) for one in settings if name in one}) > 1]
+    return list(dict.fromkeys([axis for axis in axes if axis in names] + differing))
+
+
+def _scale(base: dict) -> dict:
+    scales = base.get("scales") or {}
+    if base["experiment"] == "none":
+        raise ConfigError("experiment", None, "must name an experiment; `bnrepro list` shows them")
+    if base["scale"] not in scales:
+        choices = ", ".join(scales)
+        raise ConfigError(
+            "scale", base["scale"], f"{base['experiment']} has {choices}" + nearest(base["scale"], scales)
+        )
+    return scales[base["scale"]] or {}
+
+
+def _grids(vary: dict | list | None, overrides: list[Override]) -> list[dict]:
+    """The experiment's grids, each less the axes that the user sets, plus the axes that the user sweeps."""
+    own = {override.key: override for override in overrides}
+    swept = {name: override.text if override.group else override.values for name, override in own.items()}
+    swept = {name: values for name, values in swept.items() if len(values) > 1}
+    found = []
+    for grid in _as_grids(vary):
+        kept = {
+            axis: values if isinstance(values, list) else [values] for axis, values in grid.items() if axis not in own
+        }
+        found.append(kept | swept)
+    return found
+
+
+def _as_grids(vary: dict | list | None) -> list[dict]:
+    return vary if isinstance(vary, list) else [vary or {}]
+
+
+def _fixed(overrides: list[Override]) -> list[str]:
+    return [override.text[0] for override in overrides if len(override.values) == 1]
+
+
+def _overrides(scale_set: dict, overrides: list[Override]) -> list[str]:
+    """What the scale sets, as far as the user does not, then what the user sets."""
+    own = {override.key for override in overrides}
+    # A chosen group replaces the fields that the scale sets inside the group it would have chosen itself.
+    inside = {name + "." for name in own if name in RUN_SECTIONS}
+    kept = {name: value for name, value in scale_set.items() if name not in own and not _within(name, inside)}
+    return [_text(name, value) for name, value in kept.items()] + _fixed(overrides)
+
+
+def _within(name: str, prefixes: Iterable[str]) -> bool:
+    return any(name.startswith(prefix) for prefix in prefixes)
+
+
+def _configs(grid: dict, fixed: list[str], compose: Compose) -> Iterable[dict]:
+    """Compose once for each choice of groups, then set the plain fields: 200 runs are expanded in a second."""
+    groups = [axis for axis in grid if axis in RUN_SECTIONS]
+    fields = [axis for axis in grid if axis not in groups]
+    for choice in itertools.product(*(grid[axis] for axis in groups)):
+        chosen = [text if "=" in str(text) else _text(axis, text) for axis, text in zip(groups, choice, strict=True)]
+        composed = compose(chosen + fixed)
+        for point in itertools.product(*(grid[axis] for axis in fields)):
+            values = copy.deepcopy(composed)
+            for axis, value in zip(fields, point, strict=True):
+                _assign(values, axis, value)
+            yield values
+
+
+def _assign(values: dict, name: str, value: object) -> None:
+    *sections, last = name.split(".")
+    for section in sections:
+        if not isinstance(values.get(section), dict):
+            raise ConfigError(name, value, f"there is no section {section}" + nearest(section, RUN_SECTIONS))
+        values = values[section]
+    values[last] = value
+
+
+def _run_part(values: dict) -> dict:
+    return {name: values[name] for name in (*RUN_FIELDS, *RUN_SECTIONS) if name in values}
+
+
+def _readable(values: dict, axes: list[str]) -> str:
+    """norm=batch_width=200_seed=3, of the characters [A-Za-z0-9._=-], cut to 80 (the key makes it unique)."""
+    known = flat({name: values[name] for name in (*RUN_SECTIONS, *RUN_FIELDS) if name in values})
+    known |= {name: values[name].get("name") or values[name].get("kind") for name in RUN_SECTIONS if name in axes}
+    parts = [f"{axis.rsplit('.', 1)[-1]}={_short(known[axis])}" for axis in axes if axis in known]
+    return re.sub(r"[^A-Za-z0-9._=-]", "-", "_".join(parts) or "run")[:80]
+
+
+def _short(value: object) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _text(name: str, value: object) -> str:
+    return f"{name}={json.dumps(value)}"

@@ -1,0 +1,128 @@
+"""The door to Hydra: check what the user typed, let Hydra compose and launch, and turn its errors into one line."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from bnrepro.core import checks, paths, schema
+
+# Fields of a sweep rather than of a run: they live in conf/config.yaml.
+SWEEP_FIELDS = ("out", "jobs", "dry_run", "launch", "retry_failed", "fail_fast", "engine_minutes", "cifar")
+GROUPS = ("data", "model", "optim", "schedule", "scale", "experiment")
+
+
+def run(overrides: list[str]) -> int:
+    """Plan and run one sweep; returns the exit code. Raises ConfigError for what cannot be run."""
+    arguments = [argument for argument in overrides if argument not in ("-m", "--multirun")]
+    for argument in arguments:
+        check_override(argument)
+    return _hydra(["--multirun", *map(_forced, arguments)])
+
+
+def check_override(argument: str) -> None:
+    """Raise ConfigError for an unknown key or group choice, with the nearest known name."""
+    if argument.startswith("-"):
+        raise checks.ConfigError("option", argument, "no such option, write fields as key=value")
+    if argument.startswith(("hydra.", "hydra/", "+hydra.", "++hydra.")):
+        return
+    name, equals, value = argument.lstrip("+~").partition("=")
+    known = [*checks.known_fields(), *SWEEP_FIELDS, *GROUPS]
+    if not equals:
+        raise checks.ConfigError(name, "", "write it as key=value" + checks.nearest(name, known))
+    if name in GROUPS or name == "cifar":
+        allowed = paths.experiments() if name == "experiment" else paths.choices("data" if name == "cifar" else name)
+        for word in value.split(","):
+            if word.strip("\"' ") not in allowed:
+                raise checks.ConfigError(name, word, checks.one_of(word, allowed))
+        if name in ("experiment", "scale") and "," in value:
+            raise checks.ConfigError(name, value, "only one at a time; `bnrepro reproduce` takes several experiments")
+    elif name not in known:
+        raise checks.ConfigError(name, value, "no such field" + checks.nearest(name, known))
+
+
+def _forced(argument: str) -> str:
+    """With ++ a field that the chosen kind of model or optimizer lacks reaches our own check, which names it."""
+    plain = argument.lstrip("+")
+    name = plain.partition("=")[0]
+    return f"++{plain}" if name in checks.known_fields() and name not in GROUPS else argument
+
+
+def job(cfg) -> None:
+    """What an engine other than the local one calls, on whatever machine: one frozen run."""
+    from bnrepro.train import execute, trainer  # noqa: F401 (torch now, so that a warning soon meets a run that can save)
+
+    with _save_before_requeue():
+        execute.execute(Path(cfg.run_dir))
+
+
+@contextlib.contextmanager
+def _save_before_requeue() -> Iterator[None]:
+    """Slurm warns of a time limit or a preemption by SIGUSR2, and submitit's handler of it requeues the job and exits.
+
+    A run that is training gets SIGTERM first, at which it saves and stops.
+    """
+    requeue, idle = signal.getsignal(signal.SIGUSR2), signal.getsignal(signal.SIGTERM)
+    warned = []
+
+    def warn(number: int, frame: object) -> None:
+        if signal.getsignal(signal.SIGTERM) == idle:
+            requeue(number, frame)
+        else:
+            warned.append(number)
+            signal.raise_signal(signal.SIGTERM)
+
+    if not callable(requeue):  # another engine than Slurm
+        yield
+        return
+    signal.signal(signal.SIGUSR2, warn)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGUSR2, requeue)
+    if warned:
+        requeue(signal.SIGUSR2, None)
+
+
+def _hydra(arguments: list[str]) -> int:
+    import hydra
+    from hydra.errors import HydraException
+    from omegaconf.errors import OmegaConfBaseException
+
+    _store_defaults()
+    typed, sys.argv = sys.argv, ["bnrepro run", *arguments]
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # errors come to us as exceptions instead of being printed
+    try:
+        hydra.main(version_base="1.3", config_path=str(paths.CONF), config_name="config")(job)()
+    except SystemExit as done:  # hydra.main returns nothing, so the sweeper leaves with its exit code
+        return int(done.code or 0)
+    except (HydraException, OmegaConfBaseException) as error:
+        reason = " ".join(str(error.__cause__ or error).split())
+        raise checks.ConfigError("run", " ".join(word.lstrip("+") for word in arguments[1:]), reason) from None
+    finally:
+        sys.argv = typed
+    return 0
+
+
+def _store_defaults() -> None:
+    """The dataclasses are the only place of defaults; the YAML files say what differs from them."""
+    from hydra.core.config_store import ConfigStore
+
+    store = ConfigStore.instance()
+    base = {
+        spec.name: spec.default
+        for spec in dataclasses.fields(schema.Config)
+        if spec.name in ("seed", "device", "threads", "task")
+    }
+    base |= {"train": dataclasses.asdict(schema.Train()), "probes": dataclasses.asdict(schema.Probes())}
+    store.store(name="_base", node=base, provider="bnrepro")
+    for group, cls in (("data", schema.Data), ("schedule", schema.Schedule)):
+        store.store(group=group, name=f"_{group}", node=dataclasses.asdict(cls()), provider="bnrepro")
+    for group, kinds in schema.KINDS.items():
+        for kind, cls in kinds.items():
+            store.store(group=group, name=f"_{kind}", node=dataclasses.asdict(cls()), provider="bnrepro")

@@ -1,0 +1,139 @@
+"""One sweep: check what its runs need, hand the missing ones to a launcher, and tell what became of all of them."""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import signal
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from bnrepro.core import records, run_dir
+from bnrepro.core.checks import ConfigError
+from bnrepro.core.schema import Config
+from bnrepro.plan import grid
+from bnrepro.train import execute
+
+
+def run(planned: grid.Plan, command: str, launch: Callable[[list[grid.Job]], None], here: bool = True) -> int:
+    """Do what is missing. Returns the exit code: 0 when every run has a result, 1 otherwise.
+
+    `here`: the runs use this machine, so its devices are checked. Raises ConfigError before the first step for a
+    dataset, a device or a directory that cannot be used.
+    """
+    if planned.settings["dry_run"]:
+        for job in planned.jobs:
+            print(f"{_state(job):12} {job.directory}")
+        print(f"{len(planned.jobs)} runs, nothing started")
+        return 0
+    settled = (*records.RESULTS, *(() if planned.settings["retry_failed"] else ("failed",)))
+    missing = [job for job in planned.jobs if _state(job) not in settled]
+    if missing and planned.settings["launch"]:
+        preflight([job.config for job in missing], here)
+    grid.freeze(planned, command)
+    print(f"{len(planned.jobs)} runs in {planned.home}, {len(missing)} to do", flush=True)
+    if not planned.settings["launch"]:
+        return 0
+    if missing:
+        launch(missing)
+    return summary(planned)
+
+
+def _state(job: grid.Job) -> str:
+    return run_dir.status(job.directory) if job.directory.exists() else "pending"
+
+
+def summary(planned: grid.Plan) -> int:
+    """Print every run that has no result, and the counts."""
+    found = [run_dir.status(job.directory) for job in planned.jobs]
+    for job, state in zip(planned.jobs, found, strict=True):
+        if state != "completed":
+            reason = (records.read_json(job.directory / "status.json") or {}).get("reason", "")
+            print(f"{state:12} {job.name}  {reason}")
+    print(", ".join(f"{count} {state}" for state, count in Counter(found).items()))
+    return 0 if all(state in records.RESULTS for state in found) else 1
+
+
+def fork_server() -> multiprocessing.context.ForkServerContext:
+    """Processes that start in milliseconds because their server has imported torch, once for the whole command."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["bnrepro.train.execute", "bnrepro.train.trainer", "bnrepro.plan.warm"])
+    return context
+
+
+def work(directory: Path) -> None:
+    """What a process of the local launcher does. A Ctrl-C of the terminal reaches the launcher, which passes it on."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    execute.execute(directory)
+
+
+@contextlib.contextmanager
+def reporter(directories: list[Path]) -> Iterator[Callable[[Path], str]]:
+    """A progress bar in a terminal, a line for each finished run otherwise."""
+    from tqdm import tqdm
+
+    total = len(directories)
+    with tqdm(total=total, unit="run", disable=None) as bar:
+
+        def report(directory: Path) -> str:
+            note = records.read_json(directory / "status.json") or {}
+            state = run_dir.status(directory)
+            bar.update()
+            report.done += 1
+            count = f"[{report.done:>{len(str(total))}}/{total}]"
+            tqdm.write(f"{count} {state:11} {note.get('seconds', 0):6.1f} s  {directory.name}", file=sys.stdout)
+            sys.stdout.flush()
+            if state == "failed":
+                tqdm.write(f"{'':14}{note.get('reason', '')}; see {directory / 'log.txt'}", file=sys.stdout)
+            return state
+
+        def watch(directories: list[Path]) -> None:
+            notes = [records.read_json(directory / "status.json") or {} for directory in directories]
+            steps = dict.fromkeys(f"step {note['step']}/{note['steps']}" for note in notes if "steps" in note)
+            bar.set_postfix_str(", ".join(steps))
+
+        report.done, report.watch = 0, watch
+        yield report
+
+
+def preflight(configs: list[Config], here: bool = True) -> None:
+    """Load every dataset once and check the device, in a process that has torch, before the first run starts."""
+    context = fork_server()
+    receiver, sender = context.Pipe(duplex=False)
+    process = context.Process(target=_check, args=(configs, here, sender))
+    process.start()
+    sender.close()
+    try:
+        problem = receiver.recv()
+    except EOFError:
+        problem = ConfigError(
+            "data.kind", configs[0].data.kind, "the process that reads it died; is there enough memory?"
+        )
+    process.join()
+    if problem:
+        raise problem
+
+
+def _check(configs: list[Config], here: bool, sender) -> None:
+    from bnrepro.data import batches as data
+    from bnrepro.train import trainer
+
+    distinct = {repr((config.data, config.device)): config for config in configs}
+    try:
+        for config in distinct.values():
+            if here:
+                _check_device(config.device, trainer.device_of(config))
+            loaded = data.load(config.data, "cpu")
+            data.Batches(loaded, config.data, config.seed)
+        sender.send(None)
+    except ConfigError as error:
+        sender.send(error)
+
+
+def _check_device(name: str, device) -> None:
+    import torch
+
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise ConfigError("device", name, f"this machine has {torch.cuda.device_count()} CUDA devices; use device=cpu")

@@ -1,0 +1,5 @@
+import sys
+
+from bnrepro.train.execute import main
+
+sys.exit(main())

@@ -1,0 +1,114 @@
+"""Execute one frozen run: `python -m bnrepro.train RUN_DIR`. Needs torch, but neither Hydra nor the conf directory.
+
+This is what every engine calls: the local one, Slurm, Ray, or a bare machine that was handed the directory. It may be
+started twice, even at once: a lock lets one of them work, and a run that has its result is left alone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TextIO
+
+from bnrepro.core import provenance, records, run_dir
+from bnrepro.core.schema import as_dict, flat
+
+
+def execute(directory: Path, tick: Callable[[int, int], None] | None = None) -> str:
+    """Run, or continue, what config.json says; returns the status, which is also in status.json.
+
+    Errors of the run are recorded as `failed` with their traceback in log.txt, not raised.
+    """
+    with run_dir.lock(directory) as mine:
+        if not mine:
+            return "running"
+        if (known := run_dir.status(directory)) in records.RESULTS:
+            return known
+        return _attempt(directory, tick)
+
+
+def _attempt(directory: Path, tick: Callable[[int, int], None] | None) -> str:
+    attempt = run_dir.Attempt(directory)
+
+    def told(step: int, steps: int) -> None:
+        if tick:
+            tick(step, steps)
+        attempt.pulse(step, steps)
+
+    try:
+        found = _train(directory, told, attempt.log)
+    except BaseException as error:
+        return attempt.fail(error)
+    return attempt.end(found)
+
+
+def _train(directory: Path, tick: Callable[[int, int], None], log: TextIO) -> dict:
+    import torch
+
+    from bnrepro.train import tasks
+
+    config = run_dir.read(directory)
+    torch.set_num_threads(config.threads)
+    run = tasks.start(config, directory)
+    describe(run, log)
+    with asked_to_stop() as stop:
+        outcome = run(stop, lambda step: tick(step, run.steps))
+    run.close()
+    return vars(outcome)
+
+
+def describe(run, log: TextIO, **more: object) -> None:
+    """Say in manifest.json, with `more` facts, and in the log what is run and on what."""
+    _write_manifest(run, more)
+    settings = ", ".join(f"{name}={value}" for name, value in flat(as_dict(run.config)).items())
+    print(f"{settings}\n{run.model}\n{run.optimizer}", file=log, flush=True)
+
+
+def _write_manifest(run, more: dict) -> None:
+    import torch
+
+    from bnrepro.train.trainer import parameter_count
+
+    commit, dirty = provenance.commit()
+    facts = {
+        "schema": records.VERSION, "commit": commit, "dirty": dirty,
+        "device": str(run.device), "threads": torch.get_num_threads(),
+        "hardware": provenance.hardware(str(run.device)), "versions": provenance.versions(),
+        "data": run.dataset.name, "data_sha256": run.dataset.sha256, "train_images": len(run.dataset.train),
+        "valid_images": len(run.dataset.valid), "test_images": len(run.dataset.test),
+        "parameters": parameter_count(run.model), "steps": run.steps, "steps_per_epoch": run.batches.steps_per_epoch,
+    }  # fmt: skip
+    records.write_json(facts | more, run.directory / "manifest.json")
+
+
+@contextlib.contextmanager
+def asked_to_stop() -> Iterator[Callable[[], bool]]:
+    """Ctrl-C and SIGTERM let the current step end and the checkpoint be written."""
+    asked = []
+    previous = {name: signal.signal(name, lambda *_: asked.append(True)) for name in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield lambda: bool(asked)
+    finally:
+        for name, handler in previous.items():
+            signal.signal(name, handler)
+
+
+def main() -> int:
+    from tqdm import tqdm
+
+    if len(sys.argv) != 2 or not (directory := Path(sys.argv[1])).joinpath("config.json").exists():
+        print("usage: python -m bnrepro.train RUN_DIR (a directory with the config.json of a run)", file=sys.stderr)
+        return 2
+    with tqdm(unit="step", disable=None) as bar:
+
+        def tick(step: int, steps: int) -> None:
+            bar.total, bar.n = steps, step
+            bar.update(0)
+
+        found = execute(directory, tick)
+    note = records.read_json(directory / "status.json") or {}
+    print(found, note.get("reason", ""))
+    return 0 if found in records.RESULTS else 1

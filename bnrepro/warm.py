@@ -1,8 +1,0 @@
-"""Imported once by the fork server: one model and one optimizer make torch load what it loads lazily (4 s)."""
-
-import torch
-
-from bnrepro import config, models, optim
-
-torch.set_num_threads(1)  # a process that has started no threads can be forked
-optim.make(config.SGD(), models.build(config.MLP(depth=1, width=2), (1, 2, 2), 2, seed=0).parameters())
