@@ -24,9 +24,10 @@ test-engines: $(ENGINES)  ## run the tests on a real Slurm and a real Ray (Slurm
 	.venv-slurm/bin/python -m pytest -m engines tests/engines/test_slurm.py
 	.venv-ray/bin/python -m pytest -m engines tests/engines/test_ray.py
 
-lint: .venv/installed  ## check style
+lint: .venv/installed  ## check style and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/mypy
 
 format: .venv/installed  ## mend style
 	$(BIN)/ruff check --fix .
