@@ -78,7 +78,7 @@ def lock(directory: Path) -> Iterator[bool]:
         yield any(_locked(file, attempt) for attempt in range(3))
 
 
-def _locked(file, attempt: int) -> bool:
+def _locked(file: TextIO, attempt: int) -> bool:
     """Try a few times: someone who only asks for the status holds the lock for an instant."""
     time.sleep(0.05 * attempt)
     try:

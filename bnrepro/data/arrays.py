@@ -42,8 +42,9 @@ def pack(train: tuple[np.ndarray, np.ndarray], test: tuple[np.ndarray, np.ndarra
     parts = [np.ascontiguousarray(part) for images, labels in (train, test) for part in (images, labels.astype("<i8"))]
     digest = hashlib.sha256()
     for part in parts:
-        digest.update(part)
-    return Arrays(*parts, classes=tuple(classes), sha256=digest.hexdigest())
+        digest.update(part.data)
+    train_images, train_labels, test_images, test_labels = parts
+    return Arrays(train_images, train_labels, test_images, test_labels, tuple(classes), digest.hexdigest())
 
 
 @contextlib.contextmanager

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -49,9 +49,10 @@ class Dataset:
     mean: Tensor
     std: Tensor
     dtype: torch.dtype = torch.float32  # of what the model sees
+    offset: Tensor = field(init=False)  # normalize() works on grey levels from 0 to 255: one rounding and one pass
+    scale: Tensor = field(init=False)  # less per batch
 
-    def __post_init__(self):
-        # normalize() works on grey levels from 0 to 255: one rounding and one pass less per batch
+    def __post_init__(self) -> None:
         object.__setattr__(self, "offset", self.mean * 255)
         object.__setattr__(self, "scale", 1 / (self.std * 255))
 
@@ -66,17 +67,14 @@ def load(config: Data, device: str | torch.device = "cpu", dtype: torch.dtype = 
     if config.kind == "linear_map":
         return linear_map(config, device, dtype)
     arrays = read(config)
-    valid, train = _held_out(config, len(arrays.train_labels))
-    test = _subset("data.test_size", config.test_size, _shuffled("test", len(arrays.test_labels)), "test images")
-    splits = [
-        _split(config, arrays.train_images, arrays.train_labels, train, device),
-        _split(config, arrays.train_images, arrays.train_labels, valid, device),
-        _split(config, arrays.test_images, arrays.test_labels, test, device),
-    ]
-    mean, std = (part.to(device) for part in statistics(splits[0].images, config.normalize))
-    shape = tuple(splits[0].images.shape[1:])
-    name = config.name or config.kind
-    return Dataset(*splits, len(arrays.classes), name, arrays.sha256, shape, mean, std, dtype)
+    held_out, rest = _held_out(config, len(arrays.train_labels))
+    chosen = _subset("data.test_size", config.test_size, _shuffled("test", len(arrays.test_labels)), "test images")
+    train, valid = (_split(config, arrays.train_images, arrays.train_labels, rows, device) for rows in (rest, held_out))
+    test = _split(config, arrays.test_images, arrays.test_labels, chosen, device)
+    mean, std = (part.to(device) for part in statistics(train.images, config.normalize))
+    channels, height, width = train.images.shape[1:]
+    name, classes, shape = config.name or config.kind, len(arrays.classes), (channels, height, width)
+    return Dataset(train, valid, test, classes, name, arrays.sha256, shape, mean, std, dtype)
 
 
 def linear_map(config: Data, device: str | torch.device, dtype: torch.dtype) -> Dataset:
@@ -167,21 +165,21 @@ def normalize(images: Tensor, dataset: Dataset) -> Tensor:
     return images.float().sub_(dataset.offset).mul_(dataset.scale).to(dataset.dtype)
 
 
-def augment(images: Tensor, crop: int, flip: bool, *generators: torch.Generator) -> Tensor:
+def augment(images: Tensor, crop: int, flip: bool, generator: torch.Generator) -> Tensor:
     """Random crops of the images [B,C,H,W] padded by `crop` black pixels, then horizontal flips of half of them.
 
     The same as torchvision's RandomCrop(H, padding=crop), RandomHorizontalFlip before ToTensor and Normalize, but with
     draws of their own for each image: first from the generator the corners, [B,2] in 0..2*crop, then [B] flips. The
     draws are small and made where the generator lives (on the CPU they are the same for every device); the images
-    never leave theirs. Each of several generators draws for an equal part of the images, in order.
+    never leave theirs.
     """
     count, _, height, width = images.shape
     y = torch.arange(height, device=images.device).expand(count, -1)
     x = torch.arange(width, device=images.device).expand(count, -1)
     if crop:
-        corner = _drawn(2 * crop + 1, (count, 2), generators, images.device)
+        corner = _drawn(2 * crop + 1, (count, 2), generator).to(images.device)
     if flip:
-        flipped = _drawn(2, (count, 1), generators, images.device)
+        flipped = _drawn(2, (count, 1), generator).to(images.device)
         x = torch.where(flipped.bool(), width - 1 - x, x)
     if crop:
         y, x = y + corner[:, :1], x + corner[:, 1:]
@@ -189,9 +187,8 @@ def augment(images: Tensor, crop: int, flip: bool, *generators: torch.Generator)
     return _gather(images, y, x)
 
 
-def _drawn(below: int, shape: tuple[int, int], generators: Sequence[torch.Generator], device: torch.device) -> Tensor:
-    part = (shape[0] // len(generators), shape[1])
-    return torch.cat([torch.randint(below, part, generator=one, device=one.device) for one in generators]).to(device)
+def _drawn(below: int, shape: tuple[int, int], generator: torch.Generator) -> Tensor:
+    return torch.randint(below, shape, generator=generator, device=generator.device)
 
 
 def _gather(images: Tensor, y: Tensor, x: Tensor) -> Tensor:
@@ -218,24 +215,15 @@ class Batches:
         extra = config.last_batch == "keep" and count % size > 1
         self.steps_per_epoch = count // size + extra
         self._dataset, self._config, self._seed = dataset, config, seed
-        self._epoch, self._order = None, None
+        self._epoch: int | None = None
+        self._order = torch.empty(0, dtype=torch.int64)
 
     def __call__(self, step: int) -> tuple[Tensor, Tensor]:
         """Images, float32 [B,C,H,W], and labels, int64 [B]."""
-        return self._take(self._rows(step), step, [self._seed])
-
-    @staticmethod
-    def together(batches: Sequence[Batches], step: int) -> tuple[Tensor, Tensor]:
-        """The same of R runs that share a dataset, at once: float32 [R,B,C,H,W] and int64 [R,B]."""
-        rows = torch.cat([one._rows(step) for one in batches])
-        images, labels = batches[0]._take(rows, step, [one._seed for one in batches])
-        return images.unflatten(0, (len(batches), -1)), labels.unflatten(0, (len(batches), -1))
-
-    def _take(self, rows: Tensor, step: int, seeds: Sequence[int]) -> tuple[Tensor, Tensor]:
-        train, config = self._dataset.train, self._config
+        train, config, rows = self._dataset.train, self._config, self._rows(step)
         images = train.images.index_select(0, rows)
         if config.crop or config.flip:
-            images = augment(images, config.crop, config.flip, *(stream(seed, "augment", step) for seed in seeds))
+            images = augment(images, config.crop, config.flip, stream(self._seed, "augment", step))
         return normalize(images, self._dataset), train.labels.index_select(0, rows)
 
     def _rows(self, step: int) -> Tensor:

@@ -25,14 +25,14 @@ from bnrepro.data.arrays import EMBEDDED, Arrays, DataError, pack, written_whole
 
 TIMEOUT = 30  # seconds that a download waits for its host
 
-SHAPES = {
+SHAPES: dict[str, tuple[int, ...]] = {
     "train-images-idx3-ubyte": (60000, 28, 28),
     "train-labels-idx1-ubyte": (60000,),
     "t10k-images-idx3-ubyte": (10000, 28, 28),
     "t10k-labels-idx1-ubyte": (10000,),
 }
 # MD5 of the archive, as torchvision pins it, and of the file in it. Of Fashion-MNIST's files none is published.
-IDX_MD5 = {
+IDX_MD5: dict[str, dict[str, tuple[str, str | None]]] = {
     "mnist": {
         "train-images-idx3-ubyte": ("f68b3c2dcbeaaa9fbdd348bbdeb94873", "6bbc9ace898e44ae57da46a324031adb"),
         "train-labels-idx1-ubyte": ("d53e105ee54ea40749a09fcbcd1e9432", "a25bea736e30d166cdddb491f175f624"),
@@ -109,9 +109,9 @@ def _idx(config: Data, path: Path) -> np.ndarray:
     if md5 is None and archive.exists():
         md5 = _md5(gzip.decompress(_archive(config, archive, archive_md5, [])))
     content = raw[len(header) :]
-    intact = raw.size == size and raw[: len(header)].tobytes() == header and md5 in (None, _md5(raw))
+    intact = raw.size == size and raw[: len(header)].tobytes() == header and md5 in (None, _md5(raw.data))
     if not intact or (len(shape) == 1 and content.max() >= len(CLASSES[config.kind])):
-        raise _damaged(config, path, f"altered: its MD5 is {_md5(raw)}", md5)
+        raise _damaged(config, path, f"altered: its MD5 is {_md5(raw.data)}", md5)
     return content.reshape(shape)
 
 
@@ -126,8 +126,8 @@ def read_cifar10(config: Data) -> Arrays:
         content = _archive(config, root(config) / name, md5, missing)
         with tarfile.open(fileobj=io.BytesIO(content)) as archive:
             for name in missing:
-                member = archive.extractfile(f"{FOLDER['cifar10']}/{name}")
-                _unpack(folder(config) / name, member.read())
+                if member := archive.extractfile(f"{FOLDER['cifar10']}/{name}"):
+                    _unpack(folder(config) / name, member.read())
     *train, test = (_cifar_batch(config, folder(config) / name) for name in CIFAR_MD5)
     images, labels = (np.concatenate(parts) for parts in zip(*train, strict=True))
     return pack((images, labels), test, CLASSES["cifar10"])
@@ -200,7 +200,7 @@ def _damaged(config: Data, path: Path, what: str, md5: str | None) -> DataError:
     )
 
 
-def _md5(content: bytes | np.ndarray) -> str:
+def _md5(content: bytes | memoryview) -> str:
     return hashlib.md5(content, usedforsecurity=False).hexdigest()
 
 

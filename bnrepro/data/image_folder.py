@@ -9,12 +9,15 @@ import zipfile
 import zlib
 from dataclasses import asdict
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from bnrepro.core.schema import Data
 from bnrepro.data.arrays import Arrays, DataError, pack, written_whole
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 log = logging.getLogger(__name__)
 
@@ -99,7 +102,7 @@ def _decode(config: Data, base: Path, splits: dict[str, list[Entry]], classes: t
     return pack(train, test, classes)
 
 
-def _open(config: Data, path: Path):
+def _open(config: Data, path: Path) -> tuple[Image.Image, bool]:
     """The image in RGB, and whether the file is grey."""
     from PIL import Image
 

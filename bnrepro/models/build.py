@@ -95,7 +95,7 @@ class VGG11(nn.Module):
     torchvision has it, behind an average pool to 7x7. Neither head is normalised.
     """
 
-    PLAN = (64, "M", 128, "M", 256, 256, "M", 512, 512, "M", 512, 512, "M")
+    PLAN: tuple[int | str, ...] = (64, "M", 128, "M", 256, 256, "M", 512, 512, "M", 512, 512, "M")
 
     def __init__(self, config: schema.VGG11, shape: tuple[int, int, int], classes: int):
         super().__init__()
@@ -107,9 +107,9 @@ class VGG11(nn.Module):
         self.HEADS[config.head](self, config, (channels, shape[1] // 32, shape[2] // 32), classes)
 
     def _features(self, config: schema.VGG11, channels: int) -> tuple[nn.Sequential, int]:
-        modules = []
+        modules: list[nn.Module] = []
         for entry in self.PLAN:
-            if entry == "M":
+            if isinstance(entry, str):
                 modules.append(nn.MaxPool2d(2))
             else:
                 width = max(1, round(entry * config.width))
@@ -127,7 +127,8 @@ class VGG11(nn.Module):
         return nn.Sequential(parts)
 
     def _linear_head(self, config: schema.VGG11, shape: tuple[int, int, int], classes: int) -> None:
-        self.pool, self.hidden = nn.Identity(), nn.Identity()
+        self.pool: nn.Module = nn.Identity()
+        self.hidden: nn.Module = nn.Identity()
         self.output = skip_init(nn.Linear, math.prod(shape), classes)
 
     def _torchvision_head(self, config: schema.VGG11, shape: tuple[int, int, int], classes: int) -> None:
@@ -161,9 +162,12 @@ def _surround(model: nn.Module, config: schema.Normed) -> None:
     dropped, noisy = config.drop > 0, config.noise != "none"
     for layer in layers(model)[:-1] if dropped or noisy else ():
         block = model.get_submodule(layer.name.rpartition(".")[0])
-        parts = {"drop": nn.Dropout(config.drop)} if dropped and config.drop_at == "norm" else {}
-        parts["norm"] = block.norm
-        parts |= {"noise": Noise(config.noise)} if noisy else {}
+        parts: dict[str, nn.Module] = {}
+        if dropped and config.drop_at == "norm":
+            parts["drop"] = nn.Dropout(config.drop)
+        parts["norm"] = block.get_submodule("norm")
+        if noisy:
+            parts["noise"] = Noise(config.noise)
         block.norm = nn.Sequential(OrderedDict(parts)) if len(parts) > 1 else block.norm
         if dropped and config.drop_at == "layer":
             block.add_module("drop", nn.Dropout(config.drop))
@@ -189,7 +193,7 @@ class Layer:
 
 def layers(model: nn.Module) -> list[Layer]:
     """The linear and convolution layers in the order of the network, which is the order they are registered in."""
-    found = []
+    found: list[Layer] = []
     for name, module in model.named_modules():
         if isinstance(module, nn.Linear | nn.Conv2d):
             block = model.get_submodule(name.rpartition(".")[0])

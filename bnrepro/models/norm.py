@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from torch import nn
+from torch import Tensor, nn
 
 from bnrepro.core.schema import Normed
 from bnrepro.norms import BatchNormManual, BatchRenorm, Bounds, GhostBatchNorm, LpNorm
@@ -19,8 +19,9 @@ def make(config: Normed, features: int, dims: int) -> nn.Module:
     if dims not in (1, 2):
         raise ValueError(f"dims={dims}: must be 1 for [N, C] or 2 for [N, C, H, W]")
     norm = NORMS[config.norm](config, features, dims)
-    if isinstance(getattr(norm, "weight", None), nn.Parameter):
-        _set_affine(norm, config)
+    gamma, beta = getattr(norm, "weight", None), getattr(norm, "bias", None)
+    if isinstance(gamma, nn.Parameter) and isinstance(beta, nn.Parameter):
+        _set_affine(gamma, beta, config)
     return norm
 
 
@@ -29,11 +30,11 @@ def keeps_bias(config: Normed) -> bool:
     return config.bias or config.norm == "none"
 
 
-def _set_affine(norm: nn.Module, config: Normed) -> None:
+def _set_affine(gamma: Tensor, beta: Tensor, config: Normed) -> None:
     if config.affine not in LEARNED:
         raise ValueError(f"affine={config.affine}: must be one of {', '.join(LEARNED)}")
-    nn.init.constant_(norm.weight, config.gamma).requires_grad_("gamma" in LEARNED[config.affine])
-    nn.init.zeros_(norm.bias).requires_grad_("beta" in LEARNED[config.affine])
+    nn.init.constant_(gamma, config.gamma).requires_grad_("gamma" in LEARNED[config.affine])
+    nn.init.zeros_(beta).requires_grad_("beta" in LEARNED[config.affine])
 
 
 def _none(config: Normed, features: int, dims: int) -> nn.Module:

@@ -13,6 +13,9 @@ class Moving(nn.Module):
     new batch, and None averages over all batches. `spread` names the second buffer, e.g. running_var.
     """
 
+    running_mean: Tensor
+    num_batches_tracked: Tensor
+
     def __init__(self, features: int, eps: float, momentum: float | None, spread: str = "running_var"):
         super().__init__()
         self.features, self.eps, self.momentum, self._spread = features, eps, momentum, spread

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
@@ -18,7 +20,7 @@ class BatchNormFunction(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx, x: Tensor, gamma: Tensor, beta: Tensor, eps: float) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(ctx: Any, x: Tensor, gamma: Tensor, beta: Tensor, eps: float) -> tuple[Tensor, Tensor, Tensor]:
         wide = widened(x)
         mu = wide.mean(batch_dims(x))
         sigma2 = (wide - column(mu, x)).square().mean(batch_dims(x))
@@ -30,7 +32,7 @@ class BatchNormFunction(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, dl_dy: Tensor, _mu: Tensor, _sigma2: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, dl_dy: Tensor, _mu: Tensor, _sigma2: Tensor) -> tuple[Tensor | None, ...]:
         x, gamma, mu, sigma2 = ctx.saved_tensors
         dl_dy = widened(dl_dy)
         dl_dgamma = _sum(dl_dy * _normalize(x, mu, sigma2, ctx.eps)) if ctx.needs_input_grad[1] else None
@@ -65,6 +67,8 @@ class BatchNormManual(Moving):
     Same state_dict and conventions: biased variance in the batch, unbiased in running_var. Unlike torch's it takes
     eps=0. Raises ValueError for another shape, and in training for a batch with a single value per channel.
     """
+
+    running_var: Tensor
 
     def __init__(self, features: int, eps: float = 1e-5, momentum: float | None = 0.1):
         super().__init__(features, eps, momentum)

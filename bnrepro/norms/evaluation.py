@@ -15,6 +15,7 @@ from bnrepro.norms.shapes import batch_dims
 
 BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, BatchNormManual, GhostBatchNorm)
 TRACKING = (*BATCH_NORMS, LpNorm)
+Tracking = nn.BatchNorm1d | nn.BatchNorm2d | BatchNormManual | GhostBatchNorm | LpNorm
 
 
 @contextmanager
@@ -31,7 +32,7 @@ def evaluating(model: nn.Module) -> Iterator[nn.Module]:
             buffer.copy_(saved)
 
 
-def tracking(model: nn.Module) -> list[nn.Module]:
+def tracking(model: nn.Module) -> list[Tracking]:
     """The norms that use statistics of the batch in training and others in evaluation."""
     return [module for module in model.modules() if isinstance(module, TRACKING)]
 
@@ -64,27 +65,29 @@ def population_statistics(model: nn.Module, batches: Iterable[Tensor], precise: 
 
 
 @contextmanager
-def _pooled(norms: list[nn.Module]) -> Iterator[None]:
+def _pooled(norms: list[Tracking]) -> Iterator[None]:
     """On exit running_var is the variance of all values that a norm has seen inside."""
-    seen: dict[nn.Module, list[tuple[Tensor, Tensor]]] = {norm: [] for norm in norms if hasattr(norm, "running_var")}
+    moving = {norm: norm.running_var for norm in norms if isinstance(norm, BATCH_NORMS)}
+    seen: dict[nn.Module, list[tuple[Tensor, Tensor]]] = {norm: [] for norm in moving}
 
     def keep(norm: nn.Module, inputs: tuple[Tensor]) -> None:
         variance, mean = torch.var_mean(inputs[0].double(), batch_dims(inputs[0]), correction=0)
         seen[norm].append((mean, mean.square() + variance))
 
-    hooks = [norm.register_forward_pre_hook(keep) for norm in seen]
+    hooks = [norm.register_forward_pre_hook(keep) for norm in moving]
     try:
         yield
     finally:
         for hook in hooks:
             hook.remove()
-    for norm, moments in seen.items():
-        first, second = (torch.stack(each).mean(0) for each in zip(*moments, strict=True))
-        norm.running_var.copy_(second - first.square())
+    for norm, variance in moving.items():
+        first, second = (torch.stack(each).mean(0) for each in zip(*seen[norm], strict=True))
+        if variance is not None:
+            variance.copy_(second - first.square())
 
 
 @torch.no_grad()
-def _collect(model: nn.Module, norms: list[nn.Module], batches: Iterable[Tensor]) -> None:
+def _collect(model: nn.Module, norms: list[Tracking], batches: Iterable[Tensor]) -> None:
     """The plain average (momentum=None) of mu_B and of the unbiased variances is what Algorithm 2 asks for."""
     momenta, seen = [norm.momentum for norm in norms], 0
     devices = {parameter.device for parameter in model.parameters() if parameter.is_cuda}

@@ -17,6 +17,8 @@ class GhostBatchNorm(Moving):
     evaluation it is ordinary Batch Normalization. Raises ValueError where `size` does not divide N in training.
     """
 
+    running_var: Tensor
+
     def __init__(self, features: int, size: int, eps: float = 1e-5, momentum: float | None = 0.1):
         super().__init__(features, eps, momentum)
         self.size = size

@@ -22,6 +22,8 @@ class LpNorm(Moving):
     evaluation the moving averages running_mean and running_scale take the place of mu_B and s_B.
     """
 
+    running_scale: Tensor
+
     def __init__(self, features: int, power: str, eps: float = 1e-5, momentum: float | None = 0.1):
         super().__init__(features, eps, momentum, "running_scale")
         self.power = power

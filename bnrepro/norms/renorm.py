@@ -45,12 +45,14 @@ class BatchRenorm(Moving):
     y = gamma (x - mu) / sigma + beta.
     """
 
+    running_std: Tensor
+
     def __init__(
         self, features: int, bounds: Bounds, eps: float = 1e-5, momentum: float | None = 0.01, size: int | None = None
     ):
         super().__init__(features, eps, momentum, "running_std")
         self.bounds, self.size = bounds, size
-        self.report: dict[str, float] = {}
+        self.report: dict[str, float | Tensor] = {}
 
     def forward(self, x: Tensor) -> Tensor:
         self.check(x)
