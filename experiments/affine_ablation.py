@@ -8,119 +8,81 @@ left out of the activations, which n shows, and counts as accuracy 0.
 
 from __future__ import annotations
 
+from functools import partial
+
 import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from bnrepro.core import style
-from bnrepro.draw import select, stats
+from bnrepro.core.records import Tables
+from bnrepro.draw import plots, points, select, stats
 from bnrepro.draw.claims import Claim
 
 SOURCE = "happynear 2015, section on gamma and beta"
 CONDITIONS = {
-    ("both", 1.0): "gamma+beta",
-    ("gamma", 1.0): "gamma",
-    ("beta", 1.0): "beta",
-    ("none", 1.0): "no affine",
-    ("beta", 2.0): "gamma=2",
-    ("none", 2.0): "gamma=2 no beta",
-}
-KINDS = ("activations", "outside [0.1, 0.9]", "accuracy")
+    ("both", 1.0): "gamma+beta", ("gamma", 1.0): "gamma", ("beta", 1.0): "beta", ("none", 1.0): "no affine",
+    ("beta", 2.0): "gamma=2", ("none", 2.0): "gamma=2 no beta",
+}  # fmt: skip
+ORDER = list(CONDITIONS.values())
+KINDS = {"activations": "output of the hidden units", "outside [0.1, 0.9]": "fraction of outputs",
+         "accuracy": "test accuracy"}  # fmt: skip
 QUANTILES = ("act_min", "act_q01", "act_q05", "act_q50", "act_q95", "act_q99", "act_max")
+ARMS = ["activation", "condition"]
 
 
-def data(tables):
-    """Panels: for each activation the quantiles by condition (x counts them), the fraction outside, the test accuracy."""
-    chosen, rows = _chosen(tables), []
-    layers = _last_layers(tables, chosen)
-    for (activation, condition), group in layers.groupby(["activation", "condition"], sort=False):
+def data(tables: Tables) -> pd.DataFrame:
+    """Panels by activation: the quantiles by condition (x counts them), the fraction outside, the test accuracy."""
+    layers, accuracy = _shown(tables)
+    rows = []
+    for (activation, condition), group in layers.groupby(ARMS, sort=False):
         for statistic in (*QUANTILES, "act_outside"):
             spread = stats.mean(group[group["statistic"] == statistic].groupby("seed")["value"].mean())
-            panel = f"{activation}: outside [0.1, 0.9]" if statistic == "act_outside" else f"{activation}: activations"
-            series = condition if statistic == "act_outside" else f"{condition}, {statistic}"
-            rows.append((panel, series, _place(condition), spread.value, spread.low, spread.high, spread.n))
-    for (activation, condition), group in _accuracy(tables, chosen).groupby(["activation", "condition"], sort=False):
-        spread = stats.mean(group["value"])
-        series = style.lost(condition, group["status"])
-        rows.append(
-            (f"{activation}: accuracy", series, _place(condition), spread.value, spread.low, spread.high, spread.n)
-        )
-    return pd.DataFrame(rows, columns=["panel", "series", "x", "y", "low", "high", "n"])
+            outside = statistic == "act_outside"
+            panel = f"{activation}: {'outside [0.1, 0.9]' if outside else 'activations'}"
+            series = condition if outside else f"{condition}, {statistic}"
+            rows.append((panel, series, ORDER.index(condition), *points.interval(spread)))
+    for (activation, condition), group in accuracy.groupby(ARMS, sort=False):
+        spread, series = stats.mean(group["value"]), style.lost(condition, group["status"])
+        rows.append((f"{activation}: accuracy", series, ORDER.index(condition), *points.interval(spread)))
+    return points.frame(rows)
 
 
-def draw(data, fig):
+def draw(data: pd.DataFrame, fig: Figure) -> None:
     fig.set_size_inches(style.WIDTH, 4.6)
     axes = fig.subplots(2, 3, sharex=True)
     for column in axes.T[1:]:
         column[0].sharey(column[1])
     for row, activation in zip(axes, ("sigmoid", "relu"), strict=True):
-        panels = [data[data["panel"] == f"{activation}: {what}"] for what in KINDS]
-        _fan(row[0], panels[0])
-        for axis, points in zip(row[1:], panels[1:], strict=True):
-            _bars(axis, points)
-        for axis, what, points in zip(row, KINDS, panels, strict=True):
-            n = None if what == KINDS[1] else int(points["n"].max())  # that of the activations
-            axis.set_title(f"{style.label(activation, n)}: {what}")
+        panels = {kind: plots.panel(data, f"{activation}: {kind}") for kind in KINDS}
+        for axis, (kind, shown) in zip(row, panels.items(), strict=True):
+            (_fan if kind == "activations" else _bars)(axis, shown)
+        for axis, (kind, shown) in zip(row, panels.items(), strict=True):
+            n = None if kind == "outside [0.1, 0.9]" or shown.empty else int(shown["n"].max())
+            axis.set_title(f"{style.label(activation, n)}: {kind}")  # the n of the middle is that of the left
     axes[0, 0].axhspan(0.1, 0.9, color="0.9", zorder=0)
-    fig.supxlabel("activations: thin line least to largest, medium 1 to 99 %, thick 5 to 95 %, white median, grey band [0.1, 0.9]\n"
-                  "activations of all hidden layers on the last recorded batch; marks: mean over the seeds (n), bars: its 95 % interval",
-                  **style.NOTE)  # fmt: skip
+    plots.note(fig, "activations: thin line least to largest, medium 1 to 99 %, thick 5 to 95 %, white median, "
+                    "grey band [0.1, 0.9]\nactivations of all hidden layers on the last recorded batch; "
+                    "marks: mean over the seeds (n), bars: its 95 % interval")  # fmt: skip
     for axis in axes[-1]:
-        axis.set_xticks(range(len(CONDITIONS)), CONDITIONS.values(), rotation=35, ha="right", rotation_mode="anchor")
+        axis.set_xticks(range(len(ORDER)), ORDER, rotation=35, ha="right", rotation_mode="anchor")
     for row in axes:
-        for axis, words in zip(
-            row, ("output of the hidden units", "fraction of outputs", "test accuracy"), strict=True
-        ):
+        for axis, words in zip(row, KINDS.values(), strict=True):
             axis.set_ylabel(words)
 
 
-def claims(tables):
-    chosen = _chosen(tables)
-    layers, accuracy = _last_layers(tables, chosen), _accuracy(tables, chosen)
-
-    def seen(condition, statistic):
-        rows = layers[(layers["activation"] == "sigmoid") & (layers["condition"] == condition)]
-        return stats.mean(rows[rows["statistic"] == statistic].groupby("seed")["value"].mean())
-
-    def gain(activation, condition, than):
-        rows = accuracy[accuracy["activation"] == activation]
-        both = [rows[rows["condition"] == name].set_index("seed")["value"].to_dict() for name in (than, condition)]
-        return stats.paired(*both)
-
-    stated = "asserted without a number (stated)"
-    return [
-        Claim("sigmoid_no_affine_inside", SOURCE, "sigmoid without gamma and beta: fraction of activations outside [0.1, 0.9]",
-              f"'basically' none, {stated}; 0.028 for a Gaussian (derived)", seen("no affine", "act_outside"), most=0.05,
-              because="one in twenty is how we read 'basically'"),
-        Claim("sigmoid_no_affine_max", SOURCE, "sigmoid without gamma and beta: largest activation of a batch stays within 0.9",
-              f"within, {stated}", seen("no affine", "act_max"), most=0.9, because="the source looked at largest and smallest"),
-        Claim("sigmoid_learned_leaves", SOURCE, "sigmoid with gamma and beta learned: fraction outside [0.1, 0.9]",
-              f"more than without, {stated}", seen("gamma+beta", "act_outside"), least=0.05,
-              because="above the bound used for 'without'"),
-        Claim("sigmoid_fixed_gamma", SOURCE, "sigmoid: gamma fixed at 2 beats learned gamma (test accuracy, paired by seed)",
-              f"better, {stated}", gain("sigmoid", "gamma=2", "gamma+beta"), least=0, because="the sign is the claim"),
-        Claim("relu_gamma_idle", SOURCE, "ReLU: learning gamma beside beta changes nothing (test accuracy, paired)",
-              f"nothing, {stated}", gain("relu", "gamma+beta", "beta"), least=-0.005, most=0.005,
-              because="half a point counts as nothing"),
-        Claim("relu_beta_matters", SOURCE, "ReLU: beta helps a lot (test accuracy of gamma+beta less gamma alone, paired)",
-              f"a lot, {stated}", gain("relu", "gamma+beta", "gamma"), least=0.005, because="more than half a point"),
-        Claim("sigmoid_affine_matters", SOURCE, "sigmoid: gamma and beta are needed (test accuracy less that without, paired)",
-              f"needed, {stated}", gain("sigmoid", "gamma+beta", "no affine"), least=0, because="the sign is the claim"),
-    ]  # fmt: skip
-
-
-def _bars(axis, points):
+def _bars(axis: Axes, shown: pd.DataFrame) -> None:
     """Mean and interval; what diverged or stalled is written beside its mark."""
-    for series, point in points.groupby("series", sort=False):
-        axis.errorbar(point.x, point.y, [point.y - point.low, point.high - point.y], **style.arm(series), capsize=2)
+    for series, point in plots.each(shown):
+        plots.bar(axis, series, point, capsize=2)
         if lost := series.partition(", ")[2]:
-            axis.annotate(lost, (point.x.iloc[0], point.y.iloc[0]), (4, 0), textcoords="offset points", fontsize=6, rotation=90,
-                          va="center")  # fmt: skip
+            axis.annotate(lost, (point.x.iloc[0], point.y.iloc[0]), (4, 0), textcoords="offset points", fontsize=6,
+                          rotation=90, va="center")  # fmt: skip
 
 
-def _fan(axis, points):
-    statistic = points["series"].str.split(", ").str[1]
-    wide = points.assign(condition=points["series"].str.split(", ").str[0], statistic=statistic)
-    for condition, group in wide.groupby("condition", sort=False):
-        y, x = group.set_index("statistic")["y"], group["x"].iloc[0]
+def _fan(axis: Axes, shown: pd.DataFrame) -> None:
+    for condition, group in plots.arms(shown):
+        y, x = group.set_index(group["series"].str.partition(", ")[2])["y"], group["x"].iloc[0]
         color = style.arm(condition)["color"]
         axis.vlines(x, y["act_min"], y["act_max"], color=color, linewidth=0.8)
         axis.vlines(x, y["act_q01"], y["act_q99"], color=color, linewidth=3, alpha=0.5)
@@ -128,28 +90,55 @@ def _fan(axis, points):
         axis.plot(x, y["act_q50"], marker="_", color="white", markersize=7)
 
 
-def _chosen(tables):
-    """The runs of each condition at its best rate."""
+def claims(tables: Tables) -> list[Claim]:
+    layers, accuracy = _shown(tables)
+    final = select.arms(accuracy, ARMS)
+
+    def seen(condition: str, statistic: str) -> stats.Estimate:
+        rows = layers[(layers["activation"] == "sigmoid") & (layers["condition"] == condition)]
+        return stats.mean(rows[rows["statistic"] == statistic].groupby("seed")["value"].mean())
+
+    def gain(activation: str, condition: str, than: str) -> stats.Estimate:
+        return stats.paired(final[activation, than], final[activation, condition])
+
+    stated = "asserted without a number (stated)"
+    size, sign = partial(Claim.size, source=SOURCE), partial(Claim.sign, source=SOURCE)
+    return [
+        size(claim="sigmoid_no_affine_inside", ours=seen("no affine", "act_outside"), most=0.05,
+             statement="sigmoid without gamma and beta: fraction of activations outside [0.1, 0.9]",
+             paper=f"'basically' none, {stated}; 0.028 for a Gaussian (derived)",
+             because="one in twenty is how we read 'basically'"),
+        size(claim="sigmoid_no_affine_max", paper=f"within, {stated}", ours=seen("no affine", "act_max"), most=0.9,
+             statement="sigmoid without gamma and beta: largest activation of a batch stays within 0.9",
+             because="the source looked at largest and smallest"),
+        size(claim="sigmoid_learned_leaves", statement="sigmoid with gamma and beta learned: fraction outside [0.1, 0.9]",
+             paper=f"more than without, {stated}", ours=seen("gamma+beta", "act_outside"), least=0.05,
+             because="above the bound used for 'without'"),
+        sign(claim="sigmoid_fixed_gamma", paper=f"better, {stated}", ours=gain("sigmoid", "gamma=2", "gamma+beta"),
+             statement="sigmoid: gamma fixed at 2 beats learned gamma (test accuracy, paired by seed)"),
+        size(claim="relu_gamma_idle", paper=f"nothing, {stated}", ours=gain("relu", "gamma+beta", "beta"),
+             statement="ReLU: learning gamma beside beta changes nothing (test accuracy, paired)",
+             least=-0.005, most=0.005, because="half a point counts as nothing"),
+        size(claim="relu_beta_matters", paper=f"a lot, {stated}", ours=gain("relu", "gamma+beta", "gamma"),
+             statement="ReLU: beta helps a lot (test accuracy of gamma+beta less gamma alone, paired)",
+             least=0.005, because="more than half a point"),
+        sign(claim="sigmoid_affine_matters", paper=f"needed, {stated}", ours=gain("sigmoid", "gamma+beta", "no affine"),
+             statement="sigmoid: gamma and beta are needed (test accuracy less that without, paired)"),
+    ]  # fmt: skip
+
+
+def _shown(tables: Tables) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Of the runs at each condition's best rate: the last rows of layers.csv, and runs.csv with the test accuracy."""
     by = ["model.activation", "model.affine", "model.gamma"]
     best = select.best(tables, "optim.lr", by)
-    return tables.runs.merge(best[[*by, "optim.lr"]], on=[*by, "optim.lr"])["run"]
+    chosen = tables.runs.merge(best[[*by, "optim.lr"]], on=[*by, "optim.lr"])["run"]
+    layers, final = tables.layers, select.final(tables, "test")
+    layers = layers[layers["run"].isin(chosen) & (layers["status"] != "diverged")]
+    last = layers[layers["step"] == layers.groupby("run")["step"].transform("max")]
+    return _named(last), _named(final[final["run"].isin(chosen)])
 
 
-def _named(frame):
+def _named(frame: pd.DataFrame) -> pd.DataFrame:
     pairs = zip(frame["model.affine"], frame["model.gamma"], strict=True)
     found = frame.assign(condition=[CONDITIONS[pair] for pair in pairs], activation=frame["model.activation"])
-    return found.sort_values("condition", key=lambda names: names.map(_place), kind="stable")
-
-
-def _last_layers(tables, chosen):
-    layers = tables.layers[tables.layers["run"].isin(chosen) & (tables.layers["status"] != "diverged")]
-    return _named(layers[layers["step"] == layers.groupby("run")["step"].transform("max")])
-
-
-def _accuracy(tables, chosen):
-    found = select.final(tables, "test")
-    return _named(found[found["run"].isin(chosen)])
-
-
-def _place(condition):
-    return list(CONDITIONS.values()).index(condition)
+    return found.sort_values("condition", key=lambda names: names.map(ORDER.index), kind="stable")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from bnrepro.core.records import COLUMNS
 from bnrepro.draw.stats import Estimate
@@ -13,6 +13,8 @@ from bnrepro.draw.stats import Estimate
 if TYPE_CHECKING:
     import pandas as pd
 
+KINDS = ("identity", "size", "sign")
+SIGN = "the sign is the claim"
 VERDICTS = ("reproduced", "not reproduced", "inconclusive", "not enough runs")
 
 
@@ -33,6 +35,23 @@ class Claim:
     most: float = math.inf
     needed: int = 5
     because: str = field(default="")
+    kind: str = "size"
+
+    @classmethod
+    def identity(cls, **fields: Any) -> Claim:
+        """What is exact, or follows from a theory: our interval against its value."""
+        return cls(kind="identity", **fields)
+
+    @classmethod
+    def size(cls, **fields: Any) -> Claim:
+        """Our interval against the paper's number, with a tolerance that `because` explains."""
+        return cls(kind="size", **fields)
+
+    @classmethod
+    def sign(cls, *, above: float | None = None, below: float | None = None, but: str = "", **fields: Any) -> Claim:
+        """Only the side of a value: `above` 0 unless said otherwise; a ratio's is 1. `but` tells what weakens it."""
+        bounds = {"least": 0.0 if above is None else above} if below is None else {"most": below}
+        return cls(kind="sign", **{"because": SIGN + (f"; {but}" if but else "")} | bounds | fields)
 
     @property
     def rule(self) -> str:

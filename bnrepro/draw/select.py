@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    import pandas as pd
+import numpy as np
+import pandas as pd
 
+if TYPE_CHECKING:
     from bnrepro.core.records import Tables
+
+
+NETS = ("VGG11", "linear net")  # of Santurkar et al.
 
 
 def final(tables: Tables, split: str, metric: str = "accuracy") -> pd.DataFrame:
@@ -33,3 +40,51 @@ def best(tables: Tables, over: str, by: list[str]) -> pd.DataFrame:
     scores = final(tables, "valid").groupby([*by, over], as_index=False)["value"].mean()
     ranked = scores.sort_values([*by, "value", over], ascending=[True] * len(by) + [False, True])
     return ranked.groupby(by, as_index=False).first() if by else ranked.head(1)
+
+
+def metric(tables: Tables, split: str, name: str) -> pd.DataFrame:
+    """The rows of metrics.csv of one split and metric."""
+    return tables.metrics[(tables.metrics["split"] == split) & (tables.metrics["metric"] == name)]
+
+
+def statistic(tables: Tables, *names: str) -> pd.DataFrame:
+    """The rows of layers.csv of these statistics."""
+    return tables.layers[tables.layers["statistic"].isin(names)]
+
+
+def setting(rows: pd.DataFrame, name: str, otherwise: object = float("nan")) -> pd.Series:
+    """A column of settings; all `otherwise` where no run of the table varies or has it."""
+    return rows[name] if name in rows else pd.Series(otherwise, index=rows.index)
+
+
+def by_seed(rows: pd.DataFrame, value: str = "value") -> dict[int, float]:
+    """{seed: value} of the rows that have a value."""
+    return rows.dropna(subset=value).set_index("seed")[value].to_dict()
+
+
+def arms(rows: pd.DataFrame, by: str | list[str], value: str = "value") -> dict[object, dict[int, float]]:
+    """{key of `by`: {seed: value}}; a key that no row has gives no seed."""
+    return defaultdict(dict, {key: by_seed(group, value) for key, group in rows.groupby(by)})
+
+
+def net(rows: pd.DataFrame) -> pd.Series:
+    """NETS: the deep linear net has a depth, VGG11 none to set."""
+    linear = pd.to_numeric(setting(rows, "model.depth"), errors="coerce").notna()
+    return linear.map({False: NETS[0], True: NETS[1]})
+
+
+def finite(values: pd.Series, groups: list[pd.Series]) -> pd.Series:
+    """Values that are not finite count as the largest finite one of their group."""
+    known = values.where(np.isfinite(values))
+    return known.fillna(known.groupby(groups).transform("max"))
+
+
+def late(rows: pd.DataFrame, by: str = "net", burn_in: float = 0.1) -> pd.DataFrame:
+    """Without the first tenth of the training of each net, which is a matter of the start."""
+    return rows[rows["step"] > burn_in * rows.groupby(by)["step"].transform("max")]
+
+
+def part(tables: Tables, runs: Iterable[str]) -> Tables:
+    """The tables of these runs alone."""
+    kept = set(runs)
+    return replace(tables, **{name: table[table["run"].isin(kept)] for name, table in vars(tables).items()})
