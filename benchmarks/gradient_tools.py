@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from side_by_side import line, machine, medians
 from torch import Tensor, nn
 
-from bnrepro.gradients.inspector import attach
+from bnrepro.gradients.attach import attach
 
 Norms = dict[str, float | None]
 
@@ -56,7 +56,7 @@ class Cheap(Bare):
     def close(self):
         rows = self.watch.frame()
         rows = rows[rows["statistic"] == "grad_fro"].drop_duplicates("layer", keep="last")
-        missing = self.watch._layers().set_index("layer")["missing"].to_dict()
+        missing = self.watch.table().set_index("layer")["missing"].to_dict()
         for row in rows.itertuples():
             self.norms[f"{row.layer.split('=')[0]}.weight"] = None if missing[row.layer] else row.value
         self.watch.close()

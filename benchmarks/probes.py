@@ -23,7 +23,8 @@ from throughput import config as vgg
 
 from bnrepro.core import checks, run_dir
 from bnrepro.core.schema import Config, Probes
-from bnrepro.train import recorder, trainer
+from bnrepro.gradients import schedule
+from bnrepro.train import trainer
 
 MLP_STEPS = 825
 
@@ -56,7 +57,7 @@ def step_seconds(config: Config, steps: int) -> tuple[float, float]:
 def share(name: str, make: Callable[[], Config], total: int, steps: int) -> None:
     """Of a run of `total` steps with the default cadence, against one without probes."""
     recorded, ordinary = step_seconds(make(), steps)
-    count = len(set(recorder.logarithmic(Probes().per_decade, total)))
+    count = len(schedule.Cadence(Probes().per_decade, last=total).until(total))
     plain, extra = total * ordinary, count * (recorded - ordinary)
     what = f"{name}, default probes ({count} of {total} steps recorded)"
     print(line(what, f"{plain + extra:.2f} s", f"off {plain:.2f} s", extra / plain, "<= 0.03 more"))

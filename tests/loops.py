@@ -15,7 +15,7 @@ from situations import SITUATIONS, Situation, poison
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from bnrepro.gradients.inspector import attach
+from bnrepro.gradients.attach import attach
 
 STEPS = (1, 2)
 CLIP = 0.01

@@ -12,8 +12,9 @@ import torch.nn.functional as F
 from torch import nn
 
 from bnrepro.core import records
-from bnrepro.gradients import inspector, layers
-from bnrepro.gradients.inspector import attach
+from bnrepro.core.schema import GRADIENTS
+from bnrepro.gradients import layers, schedule
+from bnrepro.gradients.attach import attach
 
 
 class Net(nn.Module):
@@ -120,11 +121,11 @@ def test_a_missing_gradient_of_a_block_is_not_a_zero(net):
 
 
 def test_the_cadence_is_logarithmic_a_stride_or_a_list():
-    steps = [step for step in range(1, 1001) if inspector._cadence(None)(step)]
+    steps = [step for step in range(1, 1001) if step in schedule.cadence(None)]
     assert steps[:14] == [1, 2, 3, 4, 5, 6, 8, 10, 13, 16, 20, 25, 32, 40] and steps[-1] == 1000
     assert len([step for step in steps if step > 100]) == 10
-    assert [step for step in range(1, 22) if inspector._cadence(10)(step)] == [1, 10, 20]
-    assert [step for step in range(1, 22) if inspector._cadence({3, 7})(step)] == [3, 7]
+    assert [step for step in range(1, 22) if step in schedule.cadence(10)] == [1, 10, 20]
+    assert [step for step in range(1, 22) if step in schedule.cadence({3, 7})] == [3, 7]
 
 
 def test_the_file_is_the_table_of_every_run(net, tmp_path):
@@ -137,7 +138,9 @@ def test_the_file_is_the_table_of_every_run(net, tmp_path):
     assert watch.frame().equals(frame)
     cells = [line.split(",") for line in (tmp_path / "mine" / "layers.csv").read_text().splitlines()]
     assert [row[-1] for row in cells if row[3] == "unused"] == [""] * 6
-    with pytest.raises(records.RecordError, match="there already; choose another directory, or replace=True"):
+    with pytest.raises(
+        records.RecordError, match="there already; choose another directory, replace=True, or resume=True"
+    ):
         attach(net, tmp_path / "mine")
     attach(net, tmp_path / "mine", replace=True).close()
     assert records.read(tmp_path / "mine" / "layers.csv", "layers").empty
@@ -159,17 +162,32 @@ def test_steps_can_be_given_and_must_grow(net):
     watch.after_backward(step=500)
     watch.after_backward()
     assert sorted(set(watch.frame()["step"])) == [500, 501]
-    with pytest.raises(ValueError, match="step=501: must come after 501"):
-        watch.after_backward(step=501)
+    watch.after_backward(step=501)
+    watch.after_backward(step=400)
+    assert watch.notes == ["not measured: step 501: a step must come after the last one, 501"] + [
+        "not measured: step 400: a step must come after the last one, 501"
+    ]
+    assert sorted(set(watch.frame()["step"])) == [500, 501]
+
+
+def test_steps_may_count_from_0(net):
+    watch = attach(net, every=2)
+    for step in range(4):
+        backward(net)
+        watch.after_backward(step)
+    assert sorted(set(watch.frame()["step"])) == [0, 1, 2] and not watch.notes
 
 
 @pytest.mark.parametrize("factor", [1e-30, 1e25])
 def test_gradients_whose_squares_leave_float32_are_measured(factor):
     linear = nn.Linear(5, 4)
     linear.weight.grad = torch.full((4, 5), factor)
-    watch = attach(linear, statistics=["grad_fro", "grad_abs_mean", "grad_max", "grad_spectral"])
+    watch = attach(linear, statistics=GRADIENTS)
     watch.after_backward()
-    found = {statistic: values(watch.frame(), statistic)["weight"] for statistic in watch.statistics}
+    found = {
+        statistic: values(watch.frame(), statistic)["weight"]
+        for statistic in ("grad_fro", "grad_abs_mean", "grad_max", "grad_spectral")
+    }
     root = math.sqrt(20)
     expected = {"grad_fro": root, "grad_abs_mean": 1, "grad_max": 1, "grad_spectral": root}
     assert {name: value / factor for name, value in found.items()} == pytest.approx(expected, rel=1e-6)
@@ -190,7 +208,9 @@ def test_sparse_gradients_count_like_dense_ones():
     for sparse in (False, True):
         torch.manual_seed(0)
         embedding = nn.Embedding(50, 4, sparse=sparse)
-        watch = attach(embedding, statistics=[*inspector.CHEAP, "grad_spectral", "grad_noise"], every=1)
+        watch = attach(
+            embedding, statistics=["grad_fro", "grad_abs_mean", "grad_max", "grad_spectral", "grad_noise"], every=1
+        )
         for tokens in ([3, 3, 9], [9, 20]):
             embedding.zero_grad()
             embedding(torch.tensor(tokens)).sin().sum().backward()
@@ -292,8 +312,9 @@ def test_gradients_that_are_unscaled_already_are_not_unscaled_twice(net):
     scaler.unscale_(optimizer)
     plain.after_backward()
     assert scaled.frame().equals(plain.frame())
-    with pytest.raises(ValueError, match="the gradients are unscaled already"):
-        scaled.after_backward(scaler=scaler)
+    again = attach(net)
+    again.after_backward(scaler=scaler)
+    assert again.frame().equals(plain.frame()) and not again.notes
 
 
 def test_a_sharded_model_is_refused(tmp_path):

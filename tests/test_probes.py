@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
@@ -12,18 +13,19 @@ import torch.nn.functional as F
 from torch import nn
 
 from bnrepro.core import records
-from bnrepro.core.schema import MLP, STATISTICS, VGG11, Probes
-from bnrepro.gradients import statistics
+from bnrepro.core.schema import GRADIENTS, MLP, STATISTICS, VGG11, Probes
+from bnrepro.gradients import recorder, registry, statistics
+from bnrepro.gradients.attach import attach
 from bnrepro.gradients.spectral import spectral_norms
 from bnrepro.models import build as models
-from bnrepro.train import recorder, trainer
+from bnrepro.train import trainer
 
 MODELS = {
     "mlp": (MLP(depth=3, width=7), (1, 5, 5)),
     "mlp_after": (MLP(depth=2, width=30, activation="tanh", place="after"), (1, 4, 4)),
     "vgg11": (VGG11(width=0.03), (3, 32, 32)),
 }
-EVERY_STEP = Probes(steps=[1])
+FIRST = Probes(steps=[1])
 
 
 def build(name: str, norm: str, dtype: torch.dtype = torch.float32) -> tuple[nn.Module, torch.Tensor, torch.Tensor]:
@@ -35,8 +37,12 @@ def build(name: str, norm: str, dtype: torch.dtype = torch.float32) -> tuple[nn.
     return models.build(config, shape, 10, seed=1).to(dtype), images, torch.arange(12) % 10
 
 
+def watching(model: nn.Module, names: Sequence[str], probes: Probes = FIRST, last: int = 1) -> recorder.Recorder:
+    return recorder.Recorder(model, models.layers(model), registry.chosen(names), trainer.cadence(probes, last))
+
+
 def recorded(model: nn.Module, images: torch.Tensor, labels: torch.Tensor) -> dict[tuple[int, str], float | None]:
-    watch = recorder.Recorder(models.layers(model), STATISTICS, recorder.Cadence(EVERY_STEP, 1))
+    watch = watching(model, STATISTICS)
     watch.before_forward(1)
     F.cross_entropy(model(images), labels).backward()
     return {(depth, statistic): value for _, depth, _, statistic, value in watch.after_backward(1)}
@@ -122,7 +128,7 @@ def test_the_spectral_norm_of_a_matrix_of_rank_one_is_the_product_of_its_lengths
 def test_a_missing_gradient_is_an_empty_cell_and_one_that_is_not_finite_is_written(tmp_path):
     model, images, labels = build("mlp", "none")
     first, second, third, _ = models.layers(model)
-    watch = recorder.Recorder(models.layers(model), ["grad_spectral", "grad_fro"], recorder.Cadence(EVERY_STEP, 1))
+    watch = watching(model, ["grad_spectral", "grad_fro"])
     F.cross_entropy(model(images), labels).backward()
     first.linear.weight.grad = None
     second.linear.weight.grad[0, 0] = math.inf
@@ -139,27 +145,59 @@ def test_a_missing_gradient_is_an_empty_cell_and_one_that_is_not_finite_is_writt
 
 def test_a_layer_has_its_name_and_its_depth_counted_from_the_input():
     model, images, labels = build("mlp", "batch")
-    watch = recorder.Recorder(models.layers(model), ["weight_fro"], recorder.Cadence(EVERY_STEP, 1))
+    watch = watching(model, ["weight_fro"])
     names = [(depth, name) for _, depth, name, _, _ in watch.after_backward(1)]
     assert names == [(1, "hidden.0.linear"), (2, "hidden.1.linear"), (3, "hidden.2.linear"), (4, "output")]
 
 
+def steps_of(probes: Probes, last: int) -> list[int]:
+    return trainer.cadence(probes, last).until(last)
+
+
 def test_the_logarithmic_cadence_thins_out_and_ends_with_the_last_step():
-    assert recorder.Cadence(Probes(per_decade=1), 500).steps == {1, 10, 100, 500}
-    assert recorder.Cadence(Probes(per_decade=10), 10).steps == {1, 2, 3, 4, 5, 6, 8, 10}
-    steps = recorder.Cadence(Probes(per_decade=10), 98_765).steps
+    assert steps_of(Probes(per_decade=1), 500) == [1, 10, 100, 500]
+    assert steps_of(Probes(per_decade=10), 10) == [1, 2, 3, 4, 5, 6, 8, 10]
+    steps = steps_of(Probes(per_decade=10), 98_765)
     assert max(steps) == 98_765 and len([step for step in steps if 1000 < step <= 10_000]) == 10
-    assert recorder.Cadence(Probes(), 1).steps == {1}
+    assert steps_of(Probes(), 1) == [1]
+
+
+@pytest.mark.parametrize("per_decade", [1, 2, 3, 4, 5, 7, 10, 25, 100])
+def test_the_logarithmic_cadence_is_the_rounded_powers(per_decade):
+    powers = {round(10 ** (k / per_decade)) for k in range(4 * per_decade)}
+    assert steps_of(Probes(per_decade=per_decade), 9_000) == sorted({p for p in powers if p <= 9_000} | {9_000})
 
 
 def test_a_list_of_steps_is_the_cadence():
-    cadence = recorder.Cadence(Probes(steps=[3, 7]), 20)
-    assert [step for step in range(1, 21) if step in cadence] == [3, 7]
+    assert steps_of(Probes(steps=[3, 7]), 20) == [3, 7]
+
+
+def test_names_that_a_configuration_may_ask_for_are_those_of_the_registry():
+    within = [name for name, entry in registry.REGISTRY.items() if entry.of not in registry.FOLLOWING]
+    assert sorted(within) == sorted(STATISTICS)
+    assert {name for name in within if registry.REGISTRY[name].of == "gradient"} == set(GRADIENTS)
+
+
+def test_a_statistic_is_added_by_registering_it(monkeypatch):
+    monkeypatch.setattr(registry, "REGISTRY", dict(registry.REGISTRY))
+
+    @registry.register("grad_entries", of="gradient", unit="entries", definition="how many", cost="cheap")
+    def entries(groups):
+        return [sum(tensor.numel() for tensor in group if tensor is not None) for group in groups]
+
+    model, images, labels = build("mlp", "none")
+    watch = attach(model, statistics=["grad_entries", "grad_fro"])
+    F.cross_entropy(model(images), labels).backward()
+    watch.after_backward()
+    frame = watch.frame()
+    found = frame[frame["statistic"] == "grad_entries"]["value"].tolist()
+    assert found == [layer.linear.weight.numel() for layer in models.layers(model)]
+    assert registry.REGISTRY["grad_entries"] in registry.chosen("cheap")
 
 
 def test_only_steps_of_the_cadence_are_recorded_and_no_hook_stays():
     model, images, labels = build("mlp", "none")
-    watch = recorder.Recorder(models.layers(model), STATISTICS, recorder.Cadence(Probes(steps=[2]), 3))
+    watch = watching(model, STATISTICS, Probes(steps=[2]), 3)
     steps = []
     for step in (1, 2, 3):
         watch.before_forward(step)

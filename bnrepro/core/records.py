@@ -62,9 +62,10 @@ class Table:
         self._file.close()
 
     def _append(self, rows: Iterable[Sequence[object]]) -> None:
-        text = "".join(",".join(map(str, row)) + "\n" for row in rows)
-        if text:
-            self._file.write(text.encode())
+        text = io.StringIO(newline="")
+        csv.writer(text, lineterminator="\n").writerows(rows)  # quotes a comma in the name of a run or of a layer
+        if text.tell():
+            self._file.write(text.getvalue().encode())
             self._file.flush()
 
 
@@ -131,7 +132,7 @@ def write_frame(frame: pd.DataFrame, path: Path, table: str) -> None:
 def write_text(text: str, path: Path) -> None:
     """Replace a file in one piece: a reader sees the old one or the new one, and a kill leaves the old one."""
     beside = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    beside.write_text(text)
+    beside.write_text(text, encoding="utf-8", newline="")
     os.replace(beside, path)
 
 
@@ -159,13 +160,14 @@ def check(path: Path, table: str) -> str:
     """The text of a table. Raises RecordError, naming file and line, for a wrong header or a row that was cut."""
     path = stored(path)
     try:
-        with lzma.open(path, "rt", newline="") if path.suffix == ".xz" else open(path, newline="") as file:
+        opened = lzma.open if path.suffix == ".xz" else open
+        with opened(path, "rt", newline="", encoding="utf-8") as file:
             text = file.read()
     except (FileNotFoundError, NotADirectoryError):
         raise RecordError(f"{path}: not there") from None
     except (EOFError, lzma.LZMAError) as error:
         raise RecordError(f"{path}: {error}") from None
-    reader = csv.reader(text.splitlines())
+    reader = csv.reader(io.StringIO(text, newline=""))
     header = next(reader, [])
     fixed = COLUMNS[table]
     if header[: len(fixed)] != fixed or (len(header) > len(fixed) and table != "runs"):

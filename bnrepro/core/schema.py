@@ -223,8 +223,8 @@ class Train:
     checkpoint_seconds: float = setting(60.0, "seconds between checkpoints", least=0, identity=False)
 
 
-GRADIENT_STATISTICS = ("grad_spectral", "grad_fro", "grad_abs_mean")
-STATISTICS = (*GRADIENT_STATISTICS, "grad_max", "weight_fro", "activations", "norm")
+GRADIENTS = ("grad_fro", "grad_spectral", "grad_abs_mean", "grad_max")  # words are about the first that is recorded
+STATISTICS = (*GRADIENTS, "weight_fro", "activations", "norm")  # those of bnrepro.gradients that one step shows
 PASSES = (
     "loss_along", "gradient_along", "ics", "gradient_shape", "channels", "saturation", "unit_inputs", "norm_inputs",
     "unit_moments", "variance_shift",
@@ -235,7 +235,9 @@ PASSES = (
 class Probes:
     """What is recorded, of which layers, and when. Looking never changes a run, but it changes its tables."""
 
-    statistics: list[str] = setting(list(GRADIENT_STATISTICS), "what to record", choices=STATISTICS)
+    statistics: list[str] = setting(
+        ["grad_spectral", "grad_fro", "grad_abs_mean"], "what to record", choices=STATISTICS
+    )
     per_decade: int = setting(10, "logarithmic cadence: recorded steps in each factor of ten", least=1)
     steps: list[int] | None = setting(None, "recorded steps, instead of the logarithmic cadence")
     passes: list[str] = setting([], "what to measure by passes of its own", choices=PASSES)

@@ -24,7 +24,8 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-GRADIENTS = ("grad_fro", "grad_spectral", "grad_abs_mean", "grad_max")
+from bnrepro.core.schema import GRADIENTS
+
 APART = 100.0
 HALF = 0.5
 LAST = 3  # recorded steps

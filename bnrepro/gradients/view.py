@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bnrepro.core import paths, records
+from bnrepro.core.schema import GRADIENTS
 from bnrepro.gradients import findings, theory
 
 if TYPE_CHECKING:
@@ -67,7 +68,7 @@ def of_arms(home: Path) -> list[Look]:
     """Of the tables of an experiment the first run of each norm, two at most, with gradients of several layers."""
     runs = records.read(home / "runs.csv", "runs")
     layers = records.read_layers(home / "layers.csv")
-    layers = layers[layers["statistic"].isin(findings.GRADIENTS)]
+    layers = layers[layers["statistic"].isin(GRADIENTS)]
     deep = layers.groupby("run")["layer"].nunique()
     runs = runs[runs["run"].isin(deep.index[deep > 1])]
     firsts = runs.drop_duplicates("model.norm") if "model.norm" in runs else runs

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +13,7 @@ from torch.nn.utils import skip_init
 
 from bnrepro.core import schema
 from bnrepro.core.seeds import stream
+from bnrepro.gradients.layers import Layer, find
 from bnrepro.models import norm
 from bnrepro.models.resnet import ResNet
 from bnrepro.norms import Noise
@@ -176,29 +177,13 @@ def _surround(model: nn.Module, config: schema.Normed) -> None:
 PARTS = ("activation", "norm")  # what a block of a model calls them
 
 
-@dataclass(frozen=True)
-class Layer:
-    """A layer with weights.
-
-    `activation` is the module whose output the layer sends on, None where its block has none, as for the output layer;
-    `norm` the module that normalises it (nn.Identity with norm=none), None where there is no place for one.
-    """
-
-    depth: int  # 1 is nearest the input, the output layer comes last
-    name: str  # of `linear` in the model
-    linear: nn.Linear | nn.Conv2d
-    activation: nn.Module | None
-    norm: nn.Module | None
-
-
 def layers(model: nn.Module) -> list[Layer]:
     """The linear and convolution layers in the order of the network, which is the order they are registered in."""
-    found: list[Layer] = []
-    for name, module in model.named_modules():
-        if isinstance(module, nn.Linear | nn.Conv2d):
-            block = model.get_submodule(name.rpartition(".")[0])
-            parts = (getattr(block, part, None) for part in ("activation", "norm"))
-            found.append(Layer(len(found) + 1, name, module, *parts))
+    found = []
+    for layer in find(model, (nn.Linear, nn.Conv2d)):
+        block = model.get_submodule(layer.name.rpartition(".")[0])
+        activation, norm = (getattr(block, part, None) for part in PARTS)
+        found.append(replace(layer, activation=activation, norm=norm, declared=True))
     return found
 
 

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from bnrepro import norms
 from bnrepro.core.schema import Config
 from bnrepro.data.batches import Dataset
+from bnrepro.gradients.layers import Layer
 from bnrepro.models import build as models
 
 Measured = Iterator[tuple[str, str, float]]  # split, metric, value
@@ -64,7 +65,7 @@ class Invariance:
             yield "identity", "input_variance", torch.stack(variances).mean().item()
 
 
-def hidden(model: nn.Module) -> list[models.Layer]:
+def hidden(model: nn.Module) -> list[Layer]:
     return [layer for layer in models.layers(model) if layer.activation is not None]
 
 

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from bnrepro.core.schema import Probes
-from bnrepro.models.build import Layer
+from bnrepro.gradients.layers import Layer
 from bnrepro.train import loss as losses
 
 Params = dict[str, Tensor]

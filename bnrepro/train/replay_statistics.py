@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 import torch
 from torch import nn
 
-from bnrepro.models.build import Layer
+from bnrepro.gradients.layers import Layer
 from bnrepro.train.replay import Params, Scene
 
 Scalar = tuple[str, float]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -17,12 +17,15 @@ from torch import nn
 from bnrepro import norms
 from bnrepro.core.records import Table
 from bnrepro.core.run_dir import Interrupted, Outcome
-from bnrepro.core.schema import Config
+from bnrepro.core.schema import Config, Probes
 from bnrepro.core.seeds import stream
 from bnrepro.data import batches as data
+from bnrepro.gradients import registry, schedule
+from bnrepro.gradients.layers import Layer
+from bnrepro.gradients.recorder import Recorder
 from bnrepro.models import build as models
 from bnrepro.train import loss as losses
-from bnrepro.train import optim, prediction, recorder, replay, replay_statistics, weight_decay
+from bnrepro.train import optim, prediction, replay, replay_statistics, weight_decay
 
 
 @dataclass
@@ -49,6 +52,18 @@ def length(config: Config, steps_per_epoch: int) -> int:
     return config.train.steps or max(1, round(config.train.epochs * steps_per_epoch))
 
 
+def cadence(probes: Probes, last: int) -> schedule.Cadence:
+    """Which steps of a run are recorded."""
+    steps = None if probes.steps is None else frozenset(probes.steps)
+    return schedule.Cadence(probes.per_decade, steps=steps, last=last)
+
+
+def chosen(layers: Sequence[Layer], depths: Sequence[int] | None) -> list[Layer]:
+    """The layers of these depths, 1 being nearest the input and -1 the output layer; all of them for None."""
+    last = len(layers) + 1
+    return [layer for layer in layers if depths is None or layer.depth in depths or layer.depth - last in depths]
+
+
 class Run:
     """One run in its directory: metrics.csv, layers.csv and a checkpoint are written there as it goes."""
 
@@ -65,9 +80,9 @@ class Run:
         self.batches = data.Batches(self.dataset, config.data, config.seed)
         self.steps = length(config, self.batches.steps_per_epoch)
         self.eval_every = max(1, round(config.train.eval_every * self.batches.steps_per_epoch))
-        self.cadence = recorder.Cadence(config.probes, self.steps)
-        self.watched = recorder.chosen(models.layers(self.model), config.probes.depths)
-        self.recorder = recorder.Recorder(self.watched, config.probes.statistics, self.cadence)
+        self.cadence = cadence(config.probes, self.steps)
+        self.watched = chosen(models.layers(self.model), config.probes.depths)
+        self.recorder = Recorder(self.model, self.watched, registry.chosen(config.probes.statistics), self.cadence)
         self.progress = Progress()
 
     def train(

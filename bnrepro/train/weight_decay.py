@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from bnrepro import norms
+from bnrepro.gradients.layers import Layer
 from bnrepro.models import build as models
 from bnrepro.train import optim
 
@@ -34,7 +35,7 @@ def make(config: object, model: nn.Module) -> torch.optim.Optimizer:
     return torch.optim.SGD(groups, momentum=config.momentum, nesterov=config.nesterov, **common)
 
 
-def _normalised(layer: models.Layer) -> bool:
+def _normalised(layer: Layer) -> bool:
     return any(isinstance(module, norms.BATCH_NORMS) for module in layer.norm.modules())
 
 
