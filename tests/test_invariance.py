@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from bnrepro import norms
-from bnrepro.core import records, run_dir, schema
+from bnrepro.core import records, registry, run_dir, schema
 from bnrepro.data import batches as data
 from bnrepro.models import build as models
 from bnrepro.train import execute, invariance, tasks, trainer
@@ -26,7 +26,7 @@ def scaled(found: dict) -> list[float]:
     return [value for (split, _), value in found.items() if split == "scaled"]
 
 
-@pytest.mark.parametrize("norm", [name for name in schema.NORMS if name not in ("none", "batch", "renorm")])
+@pytest.mark.parametrize("norm", [name for name in registry.NORMS if name not in ("none", "batch", "renorm")])
 @pytest.mark.parametrize("scale", [0.3, 7.0])
 def test_a_norm_without_eps_is_invariant_and_no_norm_is_not(tiny, norm, scale):
     exact = measured(tiny(EXACT | {"model.norm": norm, "model.groups": 2, "model.weight_scale": scale}))

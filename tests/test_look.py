@@ -14,7 +14,7 @@ from rich.console import Console
 
 from bnrepro import cli
 from bnrepro.core import records
-from bnrepro.core.schema import as_dict
+from bnrepro.core.identity import as_dict
 from bnrepro.gradients import heatmap, terminal, view
 
 STEPS = (1, 2, 5, 10)

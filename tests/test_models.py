@@ -12,7 +12,10 @@ from torch import nn
 from torchvision.models import vgg as torchvision_vgg
 
 from bnrepro import norms
+from bnrepro.core import inits, registry
 from bnrepro.core.schema import MLP, VGG11, ResNet
+from bnrepro.core.seeds import stream
+from bnrepro.models import activation
 from bnrepro.models import build as models
 from bnrepro.models import norm as norm_names
 
@@ -142,8 +145,10 @@ def test_resnet_written_out(normed):
 @pytest.mark.parametrize("cls", [MLP, VGG11, ResNet])
 def test_every_choice_builds(cls):
     """One run of each name that a user can type, forward and backward."""
-    tables = {"norm": norm_names.NORMS, "init": models.INITS, "affine": norm_names.LEARNED}
-    for name, choices in CHOICES[cls].items():
+    tables = {"norm": norm_names.OWN, "init": [*inits.INITS, inits.TORCH], "affine": norm_names.LEARNED}
+    assert set(activation.OWN) == registry.ACTIVATIONS.own
+    more = {"activation": (*activation.OWN, "GELU"), "alternate": ("same", *norm_names.OWN.keys() - {"none"})}
+    for name, choices in (CHOICES[cls] | more).items():
         if name in tables:
             assert set(tables[name]) == set(choices)
         for choice in choices:
@@ -199,7 +204,7 @@ EXPECTED_STD = {
 }
 
 
-@pytest.mark.parametrize("init", CHOICES[MLP]["init"])
+@pytest.mark.parametrize("init", EXPECTED_STD)
 def test_initial_standard_deviations(init):
     expected, settings = EXPECTED_STD[init], {"init": init, "init_std": 0.03}
     mlp = models.build(MLP(depth=2, width=400, **settings), DIGIT, 10, seed=0)
@@ -218,11 +223,26 @@ def test_initial_standard_deviations(init):
 @pytest.mark.parametrize("name", ["glorot_normal", "glorot_uniform", "kaiming_normal", "kaiming_uniform"])
 def test_named_inits_are_torchs(name):
     layer = models.layers(models.build(VGG11(width=0.1, init=name), RGB, 10, seed=5))[1]
-    generator = models.stream(5, "init", layer.name)
+    generator = stream(5, "init", layer.name)
     draw = getattr(nn.init, name.replace("glorot", "xavier") + "_")
     gain = {"nonlinearity": "relu"} if name.startswith("kaiming") else {}
     expected = draw(torch.empty_like(layer.linear.weight), generator=generator, **gain)
     torch.testing.assert_close(layer.linear.weight, expected, check_device=False)
+
+
+@pytest.mark.parametrize("cls", [MLP, VGG11])
+def test_torchs_own_init_is_what_torch_draws_and_its_global_state_stays(cls):
+    torch.manual_seed(7)
+    model = models.build(cls(**SMALL[cls], norm="batch", bias=True, init="torch"), RGB, 10, seed=5)
+    after = torch.rand(1)
+    torch.manual_seed(7)
+    assert torch.equal(after, torch.rand(1))
+    for layer in models.layers(model):
+        torch.manual_seed(stream(5, "init", layer.name).initial_seed())
+        theirs = copy.deepcopy(layer.linear)
+        theirs.reset_parameters()
+        assert torch.equal(layer.linear.weight, theirs.weight) and torch.equal(layer.linear.bias, theirs.bias)
+        assert layer.linear.bias.abs().max() > 0
 
 
 @pytest.mark.parametrize("cls", [MLP, VGG11])

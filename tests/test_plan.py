@@ -13,7 +13,8 @@ import sys
 import pytest
 
 from bnrepro import cli
-from bnrepro.core import checks, paths, records, run_dir, schema
+from bnrepro.core import checks, identity, paths, records, run_dir
+from bnrepro.core.identity import as_dict, key
 from bnrepro.core.schema import (
     KINDS,
     MLP,
@@ -25,9 +26,8 @@ from bnrepro.core.schema import (
     ResNet,
     RMSprop,
     Schedule,
+    TorchOptimizer,
     Train,
-    as_dict,
-    key,
 )
 from bnrepro.plan import grid, sweep
 
@@ -84,7 +84,7 @@ def planned(toy, tmp_path, monkeypatch):
 
 def settings(planned: grid.Plan, *names: str) -> list[tuple]:
     """The values of these fields, job by job."""
-    flat = [schema.flat(as_dict(job.config)) for job in planned.jobs]
+    flat = [identity.flat(as_dict(job.config)) for job in planned.jobs]
     return [tuple(values[name] for name in names) for values in flat]
 
 
@@ -185,26 +185,28 @@ def test_a_long_list_of_axes_is_cut_and_the_key_keeps_names_apart(planned):
 
 DEFAULTS = {
     "experiment": "none", "scale": "quick", "seed": 0, "device": "auto", "threads": 1, "task": "train",
+    "use": [], "code": [],
     "data": {
         "kind": "mnist5k", "name": None, "root": "data", "path": None, "image": "native", "normalize": "channel",
         "crop": 0, "flip": False, "train_size": None, "valid_size": 0, "test_size": None, "batch_size": 128, "clump": 1,
-        "last_batch": "drop", "shape": [1, 28, 28], "size": 1000, "signal": 1.0,
+        "last_batch": "drop", "shape": [1, 28, 28], "size": 1000, "signal": 1.0, "dataset": None, "arguments": {},
     },
     "model": {
         "norm": "none", "affine": "both", "gamma": 1.0, "eps": 1e-05, "momentum": 0.1, "bias": False,
         "noise": "none", "drop": 0.0, "drop_at": "layer",
         "init": "glorot_uniform", "init_std": 0.01, "weight_scale": 1.0, "groups": 32,
         "ghost": None, "alternate": "same", "r_max": 3.0, "d_max": 5.0, "renorm_start": 5000, "r_end": 40000,
-        "d_end": 25000,
+        "d_end": 25000, "norm_arguments": {}, "activation_arguments": {},
         "kind": "mlp", "depth": 10, "width": 100, "activation": "sigmoid", "place": "before",
         "biases": True,
     },
     "optim": {"kind": "sgd", "lr": 0.1, "momentum": 0.0, "nesterov": False, "weight_decay": 0.0, "decay_on": "all"},
-    "schedule": {"kind": "constant", "every": 20.0, "factor": 0.1, "floor": 0.0},
+    "schedule": {"kind": "constant", "every": 20.0, "factor": 0.1, "floor": 0.0, "warmup": 0.0, "arguments": {}},
     "train": {
         "epochs": None, "steps": None, "precision": "fp32", "channels_last": False, "eval_every": 1.0,
         "population_batches": 0, "precise": False, "test_batches": [], "corruptions": [],
-        "diverged_above": 1000.0, "stalled_below": 1.5, "checkpoint_seconds": 60.0,
+        "diverged_above": 1000.0, "stalled_below": 1.5, "clip": None, "label_smoothing": 0.0,
+        "keep_weights": False, "checkpoint_seconds": 60.0,
     },
     "probes": {
         "statistics": ["grad_spectral", "grad_fro", "grad_abs_mean"], "per_decade": 10, "steps": None, "passes": [],
@@ -217,7 +219,7 @@ OTHER_DEFAULTS = {
         "noise": "none", "drop": 0.0, "drop_at": "layer",
         "init": "glorot_uniform", "init_std": 0.01, "weight_scale": 1.0, "groups": 32,
         "ghost": None, "alternate": "same", "r_max": 3.0, "d_max": 5.0, "renorm_start": 5000, "r_end": 40000,
-        "d_end": 25000,
+        "d_end": 25000, "norm_arguments": {}, "activation_arguments": {},
         "kind": "vgg11", "width": 1.0, "activation": "relu", "head": "linear", "dropout": 0.5,
     },
     ResNet: {
@@ -225,11 +227,17 @@ OTHER_DEFAULTS = {
         "noise": "none", "drop": 0.0, "drop_at": "layer",
         "init": "glorot_uniform", "init_std": 0.01, "weight_scale": 1.0, "groups": 32,
         "ghost": None, "alternate": "same", "r_max": 3.0, "d_max": 5.0, "renorm_start": 5000, "r_end": 40000,
-        "d_end": 25000,
+        "d_end": 25000, "norm_arguments": {}, "activation": "relu", "activation_arguments": {},
         "kind": "resnet", "depth": 20, "width": 1.0, "normed": "all",
     },
-    RMSprop: {"kind": "rmsprop", "lr": 4e-05, "decay": 0.9, "momentum": 0.8, "eps": 1e-08, "weight_decay": 0.0},
-    Adam: {"kind": "adam", "lr": 0.001, "beta1": 0.9, "beta2": 0.999, "eps": 1e-08, "weight_decay": 0.0},
+    RMSprop: {
+        "kind": "rmsprop", "lr": 4e-05, "decay": 0.9, "momentum": 0.8, "eps": 1e-08, "weight_decay": 0.0,
+        "decay_on": "all",
+    },
+    Adam: {
+        "kind": "adam", "lr": 0.001, "beta1": 0.9, "beta2": 0.999, "eps": 1e-08, "weight_decay": 0.0, "decay_on": "all",
+    },
+    TorchOptimizer: {"kind": "torch", "lr": 0.001, "name": "AdamW", "arguments": {}, "decay_on": "all"},
 }  # fmt: skip
 
 
@@ -261,11 +269,13 @@ def test_the_defaults_of_the_other_kinds_are_pinned(kind):
 )  # fmt: skip
 def test_keys_are_pinned(settings, expected, text):
     text = {"schedule": {"kind": "constant"}, "train": {}, "probes": {}} | text
-    assert schema.identity(settings) == text
+    assert identity.identity(settings) == text
     assert key(settings) == expected == hashlib.sha256(json.dumps(text, sort_keys=True).encode()).hexdigest()[:8]
 
 
-NO_IDENTITY = {"experiment", "scale", "device", "threads", "data.root", "data.path", "train.checkpoint_seconds"}
+NO_IDENTITY = {"experiment", "scale", "device", "threads", "data.root", "data.path", "use"} | {
+    "train.checkpoint_seconds", "train.keep_weights",
+}  # fmt: skip
 SECTIONS = [("", Config), *PLAIN.items(), *((name, cls) for name, kinds in KINDS.items() for cls in kinds.values())]
 FIELDS = [(name, cls, spec) for name, cls in SECTIONS for spec in dataclasses.fields(cls)]
 FIELDS = [case for case in FIELDS if case[2].name not in (*PLAIN, *KINDS)]  # the sections themselves
@@ -275,11 +285,14 @@ FIELDS = [case for case in FIELDS if case[0] not in KINDS or case[2].name != "ki
 def another(value: object, choices: tuple) -> object:
     """A value of the same type that differs from this one."""
     if choices:
+        choices = tuple(choices)
         return [choices[-1]] if isinstance(value, list) else next(choice for choice in choices if choice != value)
     if isinstance(value, bool):
         return not value
     if isinstance(value, list):
         return [*value, 7]
+    if isinstance(value, dict):
+        return {"alpha": 1}
     return {type(None): 5, str: "other"}.get(type(value)) or value + 1
 
 

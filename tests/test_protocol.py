@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from bnrepro.core import checks, records, schema
+from bnrepro.core import checks, identity, records
 from bnrepro.draw import figures, protocol
 
 MANIFEST = {"commit": "abc", "dirty": False, "device": "cpu", "threads": 1, "hardware": {"cores": 2}, "versions": {}}
@@ -14,7 +14,7 @@ MLP, VGG = {"kind": "mlp", "width": 5}, {"kind": "vgg11", "width": 0.5}
 
 
 def plain(**changes) -> dict:
-    return schema.as_dict(checks.build({"train": {"steps": 1}} | changes))
+    return identity.as_dict(checks.build({"train": {"steps": 1}} | changes))
 
 
 def test_settings_are_shared_or_counted():
@@ -37,7 +37,7 @@ def test_a_setting_that_only_some_runs_have_is_not_shared():
 def test_every_setting_that_can_change_a_result_is_there_and_no_other():
     found = protocol.of("bnrepro run", [plain()], [{}])
     known = checks.known_fields()
-    mine = {name for name in schema.flat(plain()) if known[name].metadata["identity"]}
+    mine = {name for name in identity.flat(plain()) if known[name].metadata["identity"]}
     assert set(found["fixed"]) == mine and found["varied"] == {}
     assert not {"data.root", "data.path", "device", "threads", "experiment"} & mine
 

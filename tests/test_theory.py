@@ -7,7 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from bnrepro.core import checks, schema
+from bnrepro.core import checks, identity, schema
 from bnrepro.gradients import theory
 from bnrepro.models import build as models
 
@@ -31,7 +31,7 @@ def measured(settings: schema.Config) -> float:
 def test_without_a_norm_the_growth_is_that_of_wide_nets(activation, init):
     model = {"kind": "mlp", "depth": 8, "width": 400, "activation": activation, "init": init, "norm": "none"}
     settings = checks.build({"model": model, "data": {"batch_size": 40}, "train": {"steps": 1}})
-    factor, where = theory.expected(schema.as_dict(settings))
+    factor, where = theory.expected(identity.as_dict(settings))
     assert measured(settings) == pytest.approx(factor**2, rel=0.1) and where.startswith(activation)
 
 
@@ -39,7 +39,7 @@ def test_without_a_norm_the_growth_is_that_of_wide_nets(activation, init):
 def test_with_batch_norm_the_growth_is_that_of_wide_nets(activation):
     model = {"kind": "mlp", "depth": 20, "width": 400, "activation": activation, "init": "fan_in", "norm": "batch"}
     settings = checks.build({"model": model, "data": {"batch_size": 64}, "train": {"steps": 1}})
-    factor, where = theory.expected(schema.as_dict(settings))
+    factor, where = theory.expected(identity.as_dict(settings))
     assert measured(settings) == pytest.approx(factor**2, rel=0.03) and "Batch Normalization" in where
 
 
@@ -50,4 +50,4 @@ def test_with_batch_norm_the_growth_is_that_of_wide_nets(activation):
 def test_where_there_is_no_formula_there_is_no_number(changes):
     model = {"kind": "mlp"} | changes
     settings = checks.build({"model": model, "train": {"steps": 1}, "data": {"image": "rgb32"}})
-    assert theory.expected(schema.as_dict(settings)) is None
+    assert theory.expected(identity.as_dict(settings)) is None

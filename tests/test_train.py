@@ -9,9 +9,10 @@ import pytest
 import torch
 from torch import nn
 
-from bnrepro.core import records, run_dir, schema
+from bnrepro.core import checks, records, run_dir, schema
 from bnrepro.models import build as models
-from bnrepro.train import execute, optim, trainer
+from bnrepro.train import execute, optim, trainer, weight_decay
+from bnrepro.train import loss as losses
 
 NORMS = ("none", "batch", "batch_manual")
 
@@ -92,10 +93,112 @@ def test_the_manual_norm_trains_like_torchs(tiny, tiny_vgg, trained, values, kin
         ({"kind": "cosine"}, 51, 0.4),
         ({"kind": "cosine"}, 26, 0.4 * (1 + math.sqrt(0.5))),
         ({"kind": "cosine", "floor": 0.1}, 100, 0.1),
+        ({"warmup": 2.0}, 1, 0.04),
+        ({"warmup": 2.0}, 20, 0.8),
+        ({"warmup": 2.0}, 21, 0.8),
+        ({"warmup": 2.0, "floor": 0.1}, 1, 0.04),  # the floor does not lift the warm-up
+        ({"warmup": 2.0, "kind": "cosine"}, 20, 0.8),
+        ({"warmup": 2.0, "kind": "cosine"}, 61, 0.4),  # the schedule has the other 80 steps
+        ({"warmup": 1.0, "kind": "step", "every": 2.0}, 30, 0.8),
+        ({"warmup": 1.0, "kind": "step", "every": 2.0}, 31, 0.08),
     ],
 )
 def test_the_rate_of_a_schedule_at_a_step(schedule, step, expected):
     assert optim.rate(0.8, schema.Schedule(**schedule), step, 100, 10) == pytest.approx(expected, rel=1e-12)
+
+
+def test_a_clipped_gradient_moves_no_further_than_the_rate_times_the_clip(tiny, trained):
+    moved = {}
+    for clip in (None, 0.01):
+        config = tiny({"train.steps": 1, "optim": {"kind": "sgd", "lr": 0.5}, "train.clip": clip})
+        start, run = models.build(config.model, (1, 6, 6), 10, config.seed), trained(config)
+        moves = [after - before for after, before in zip(run.model.parameters(), start.parameters(), strict=True)]
+        moved[clip] = torch.cat([move.flatten() for move in moves]).norm().item()
+    assert moved[0.01] == pytest.approx(0.5 * 0.01, rel=1e-3) and moved[None] > 2 * moved[0.01]
+
+
+def test_probes_see_the_gradient_before_it_is_clipped(tiny, trained):
+    plain, clipped = (trained(tiny({"train.steps": 1, "train.clip": clip})) for clip in (None, 0.01))
+    assert (plain.directory / "layers.csv").read_text() == (clipped.directory / "layers.csv").read_text()
+
+
+def test_smoothed_labels_are_what_is_trained_on():
+    logits, labels = torch.randn(6, 4, generator=torch.Generator().manual_seed(0)), torch.arange(6) % 4
+    logs = logits.log_softmax(1)
+    target = torch.full((6, 4), 0.1 / 4).scatter_add(1, labels[:, None], torch.full((6, 1), 0.9))
+    assert losses.loss(logits, labels, 0.1).item() == pytest.approx(-(target * logs).sum(1).mean().item(), rel=1e-6)
+    assert losses.loss(logits, labels).item() == pytest.approx(-logs[range(6), labels].mean().item(), rel=1e-6)
+
+
+def test_smoothing_changes_the_loss_that_is_trained_and_not_the_one_that_is_scored(tiny, trained, values):
+    still = {"train.steps": 1, "optim": {"kind": "sgd", "lr": 1e-12}}
+    plain, smooth = (trained(tiny(still | {"train.label_smoothing": part})) for part in (0.0, 0.2))
+    assert values(plain, "batch", "loss")[1] != values(smooth, "batch", "loss")[1]
+    assert values(plain, "test", "loss") == values(smooth, "test", "loss")
+
+
+DECAYED = [
+    schema.SGD(weight_decay=0.1, decay_on="weights"),
+    schema.RMSprop(weight_decay=0.1, decay_on="weights"),
+    schema.Adam(weight_decay=0.1, decay_on="weights"),
+    schema.TorchOptimizer(decay_on="weights"),  # AdamW, by its own default of 0.01
+]
+
+
+@pytest.mark.parametrize("config", DECAYED, ids=lambda config: config.kind)
+def test_decay_on_weights_spares_norms_and_biases(config):
+    model = models.build(schema.MLP(depth=2, width=4, norm="batch", bias=True), (1, 6, 6), 3, seed=0)
+    optimizer = weight_decay.make(config, model)
+    decay = {id(one): group["weight_decay"] for group in optimizer.param_groups for one in group["params"]}
+    for name, parameter in model.named_parameters():
+        weight = name.endswith("weight") and ".norm." not in name
+        assert (decay[id(parameter)] > 0) == weight, name
+
+
+def test_an_optimizer_of_torch_has_its_own_arguments(tiny):
+    arguments = {"weight_decay": 0.05, "betas": [0.8, 0.95]}
+    config = tiny({"optim": {"kind": "torch", "lr": 0.02, "arguments": arguments}})
+    made = weight_decay.make(config.optim, models.build(config.model, (1, 6, 6), 3, seed=0))
+    expected = {"lr": 0.02, "weight_decay": 0.05, "betas": (0.8, 0.95)}
+    assert type(made) is torch.optim.AdamW
+    assert {name: made.defaults[name] for name in expected} == expected
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"optim": {"kind": "torch", "name": "AdamX"}}, "optim.name=AdamX"),
+        ({"optim": {"kind": "torch", "name": "LBFGS"}}, "closure"),
+        ({"optim": {"kind": "torch", "arguments": {"beta": 0.9}}}, "beta"),
+        ({"optim": {"kind": "torch", "arguments": {"lr": 0.9}}}, "optim.arguments.lr=0.9"),
+        ({"optim": {"kind": "torch", "name": "Rprop", "decay_on": "weights"}}, "optim.decay_on=weights"),
+        ({"model.activation": "GELUU"}, "did you mean GELU"),
+        ({"model.activation": "GLU"}, "model.activation=GLU"),
+        ({"model.activation": "GELU", "model.activation_arguments": {"x": 1}}, "GELU(x=1)"),
+        ({"model.activation_arguments": {"x": 1}}, "model.activation_arguments.x=1"),
+        ({"train": {"epochs": 2}, "schedule": {"warmup": 2.0}}, "schedule.warmup=2.0"),
+        ({"train.clip": 0.0}, "train.clip=0.0"),
+        ({"train.label_smoothing": 1.0}, "train.label_smoothing=1.0"),
+    ],
+)
+def test_what_torch_would_refuse_later_is_refused_in_one_line(tiny, changes, named):
+    with pytest.raises(checks.ConfigError) as refused:
+        tiny(changes)
+    assert named in str(refused.value) and len(str(refused.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"model.activation": "GELU", "model.activation_arguments": {"approximate": "tanh"}},
+        {"optim": {"kind": "torch", "arguments": {"weight_decay": 0.1}, "decay_on": "weights"}},
+        {"schedule": {"warmup": 1.0}, "train.clip": 0.5, "train.label_smoothing": 0.1, "model.init": "torch"},
+    ],
+)
+def test_a_run_with_what_torch_has_by_name_learns(tiny, trained, values, changes):
+    run = trained(tiny(changes | {"data.signal": 3.0}))
+    batch = values(run, "batch", "loss")
+    assert run.outcome.status == "completed" and batch[20] < batch[1]
 
 
 def test_each_step_is_taken_at_its_own_rate(tiny, trained):
@@ -272,3 +375,14 @@ def test_a_deep_linear_net_is_trained_on_the_summed_squared_distance(tiny, train
         ]
     assert list(values(run, "batch", "loss").values()) == pytest.approx(losses, rel=1e-12)
     assert values(run, "batch", "accuracy") == {} and run.outcome.status == "completed"
+
+
+def test_the_weights_are_kept_for_any_program_to_load(tiny, tmp_path):
+    config = tiny({"train.steps": 3, "train.keep_weights": True})
+    run_dir.freeze(config, tmp_path / "run")
+    assert execute.execute(tmp_path / "run") == "completed"
+    weights = torch.load(tmp_path / "run" / "weights.pt", weights_only=True)
+    model = models.build(config.model, (1, 6, 6), 10, config.seed)
+    fresh = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    model.load_state_dict(weights)
+    assert not torch.equal(fresh["output.weight"], weights["output.weight"])

@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import TextIO
 
 from bnrepro.core import checks, records
-from bnrepro.core.schema import Config, as_dict, key
+from bnrepro.core.identity import as_dict, key
+from bnrepro.core.schema import Config
 
 PULSE = 5.0  # seconds between two signs of life
 

@@ -47,6 +47,18 @@ def pack(train: tuple[np.ndarray, np.ndarray], test: tuple[np.ndarray, np.ndarra
     return Arrays(train_images, train_labels, test_images, test_labels, tuple(classes), digest.hexdigest())
 
 
+def checked(split: tuple[np.ndarray, np.ndarray], classes: int) -> tuple[np.ndarray, np.ndarray]:
+    """Images and labels as they are packed. Raises ValueError unless they are uint8 [N,C,H,W] and 0 to classes - 1."""
+    images, labels = (np.asarray(part) for part in split)
+    if images.dtype != np.uint8 or images.ndim != 4:
+        raise ValueError(f"images must be uint8 [N,C,H,W], got {images.dtype} {list(images.shape)}")
+    if labels.shape != images.shape[:1] or not np.issubdtype(labels.dtype, np.integer):
+        raise ValueError(f"labels must be integers [{len(images)}], got {labels.dtype} {list(labels.shape)}")
+    if not len(labels) or labels.min() < 0 or labels.max() >= classes:
+        raise ValueError(f"labels must be 0 to {classes - 1}, one of each image, and at least one")
+    return images, labels
+
+
 @contextlib.contextmanager
 def written_whole(path: Path) -> Iterator[BinaryIO]:
     """A file that is written beside `path` and then renamed: other processes see the whole of it or nothing."""

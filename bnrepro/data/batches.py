@@ -73,7 +73,7 @@ def load(config: Data, device: str | torch.device = "cpu", dtype: torch.dtype = 
     test = _split(config, arrays.test_images, arrays.test_labels, chosen, device)
     mean, std = (part.to(device) for part in statistics(train.images, config.normalize))
     channels, height, width = train.images.shape[1:]
-    name, classes, shape = config.name or config.kind, len(arrays.classes), (channels, height, width)
+    name, classes, shape = config.shown, len(arrays.classes), (channels, height, width)
     return Dataset(train, valid, test, classes, name, arrays.sha256, shape, mean, std, dtype)
 
 
@@ -90,7 +90,7 @@ def linear_map(config: Data, device: str | torch.device, dtype: torch.dtype) -> 
     whole, empty = (Split(inputs[:count, :, None, None], targets[:count]) for count in (config.size, 0))
     digest = hashlib.sha256(inputs.cpu().numpy().tobytes() + targets.cpu().numpy().tobytes()).hexdigest()
     mean, std = (make(size, 1, 1, device=device) for make in (torch.zeros, torch.ones))
-    return Dataset(whole, empty, empty, size, config.name or config.kind, digest, (size, 1, 1), mean, std, dtype)
+    return Dataset(whole, empty, empty, size, config.shown, digest, (size, 1, 1), mean, std, dtype)
 
 
 def _held_out(config: Data, count: int) -> tuple[Tensor, Tensor]:

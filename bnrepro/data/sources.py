@@ -8,9 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
+from bnrepro.core import registry
 from bnrepro.core.schema import Data
-from bnrepro.data import downloads, image_folder
-from bnrepro.data.arrays import Arrays, DataError, pack
+from bnrepro.data import downloads, image_folder, torchvision_names
+from bnrepro.data.arrays import Arrays, DataError, checked, pack
 
 __all__ = ["Arrays", "DataError", "describe", "read", "where"]
 
@@ -33,7 +34,10 @@ def read(config: Data) -> Arrays:
         "mnist5k": _read_mnist5k,
         "image_folder": image_folder.read_image_folder,
         "synthetic": _make_synthetic,
+        "torchvision": torchvision_names.read,
     }
+    if (made := registry.DATASETS[config.kind]).make:
+        return _registered(config, made)
     if config.kind not in readers:
         raise DataError("data.kind", config.kind, "is made at the start of a run, there is nothing to read")
     try:
@@ -49,6 +53,10 @@ def where(config: Data) -> str:
         return str(_mnist5k_path())
     if config.kind == "synthetic":
         return "made, not read"
+    if config.kind == "torchvision":
+        return str(downloads.root(config))
+    if registry.DATASETS[config.kind].make:
+        return "made by the code that registered it"
     return str(config.path if config.kind == "image_folder" else downloads.folder(config))
 
 
@@ -57,7 +65,17 @@ def describe(config: Data) -> str:
     found = read(config)
     count, shape = f"{len(found.train_images)} + {len(found.test_images)}", found.train_images.shape[1:]
     images = f"{count} images {'x'.join(map(str, shape))}, {len(found.classes)} classes"
-    return f"{config.name or config.kind}: {where(config)}, {images}, sha256 {found.sha256[:12]}"
+    return f"{config.shown}: {where(config)}, {images}, sha256 {found.sha256[:12]}"
+
+
+def _registered(config: Data, entry: registry.Entry) -> Arrays:
+    """What a registered function returns: (images, labels) of training, the same of test, and the classes' names."""
+    offered = {"root": downloads.root(config), "path": config.path, "shape": config.shape, "size": config.size}
+    try:
+        train, test, classes = entry.called_with(offered, config.arguments)
+        return pack(checked(train, len(classes)), checked(test, len(classes)), tuple(map(str, classes)))
+    except (TypeError, ValueError) as error:
+        raise DataError("data.kind", config.kind, f"cannot be used: {error}") from error
 
 
 def _read_mnist5k(config: Data) -> Arrays:

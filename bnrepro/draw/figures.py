@@ -14,7 +14,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 from bnrepro.core import paths, records
-from bnrepro.core.schema import flat
+from bnrepro.core.identity import flat
 from bnrepro.draw import protocol
 
 if TYPE_CHECKING:

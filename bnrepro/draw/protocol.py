@@ -10,7 +10,7 @@ import shlex
 from collections import Counter
 from collections.abc import Iterable
 
-from bnrepro.core import checks, records, schema
+from bnrepro.core import checks, identity, records
 
 PLACES = ("data.root", "data.path", "out")  # where things lie on one machine says nothing about a result
 IMAGES = ("data", "data_sha256", "train_images", "valid_images", "test_images")
@@ -44,10 +44,8 @@ def of(command: str, configs: list[dict], manifests: list[dict]) -> dict:
 
 def _identity(values: dict) -> dict:
     """The settings that can change a result, by dotted name."""
-    known = checks.known_fields()
-    return {
-        name: value for name, value in schema.flat(values).items() if name in known and known[name].metadata["identity"]
-    }
+    results = {name for name, spec in checks.known_fields().items() if spec.metadata["identity"]}
+    return {name: value for name, value in identity.flat(values).items() if name in results}
 
 
 def _counted(values: Iterable[object]) -> list[list]:

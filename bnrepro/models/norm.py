@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from bnrepro.core import registry
+from bnrepro.core.registry import NORMS
 from bnrepro.core.schema import Normed
 from bnrepro.norms import BatchNormManual, BatchRenorm, Bounds, GhostBatchNorm, LpNorm
 
@@ -18,7 +20,7 @@ def make(config: Normed, features: int, dims: int) -> nn.Module:
         raise ValueError(f"norm={config.norm}: must be one of {', '.join(NORMS)}")
     if dims not in (1, 2):
         raise ValueError(f"dims={dims}: must be 1 for [N, C] or 2 for [N, C, H, W]")
-    norm = NORMS[config.norm](config, features, dims)
+    norm = OWN[config.norm](config, features, dims) if config.norm in OWN else _registered(config, features, dims)
     gamma, beta = getattr(norm, "weight", None), getattr(norm, "bias", None)
     if isinstance(gamma, nn.Parameter) and isinstance(beta, nn.Parameter):
         _set_affine(gamma, beta, config)
@@ -27,7 +29,7 @@ def make(config: Normed, features: int, dims: int) -> nn.Module:
 
 def keeps_bias(config: Normed) -> bool:
     """Whether a layer in front of the norm has a bias: a norm subtracts the mean, and with it the bias."""
-    return config.bias or config.norm == "none"
+    return config.bias or not registry.norm(config.norm).centres
 
 
 def _set_affine(gamma: Tensor, beta: Tensor, config: Normed) -> None:
@@ -35,6 +37,13 @@ def _set_affine(gamma: Tensor, beta: Tensor, config: Normed) -> None:
         raise ValueError(f"affine={config.affine}: must be one of {', '.join(LEARNED)}")
     nn.init.constant_(gamma, config.gamma).requires_grad_("gamma" in LEARNED[config.affine])
     nn.init.zeros_(beta).requires_grad_("beta" in LEARNED[config.affine])
+
+
+def _registered(config: Normed, features: int, dims: int) -> nn.Module:
+    """A parameter of the norm that is named like a field of the model (eps, momentum, groups, ...) is given that."""
+    offered = vars(config) | {"features": features, "dims": dims}
+    made: nn.Module = NORMS[config.norm].called_with(offered, config.norm_arguments)
+    return made
 
 
 def _none(config: Normed, features: int, dims: int) -> nn.Module:
@@ -75,7 +84,7 @@ def _lp(config: Normed, features: int, dims: int) -> nn.Module:
 
 
 LEARNED = {"both": ("gamma", "beta"), "gamma": ("gamma",), "beta": ("beta",), "none": ()}
-NORMS = {
+OWN = {
     "none": _none, "batch": _batch, "batch_manual": _batch_manual, "group": _group, "layer": _layer,
     "l1": _lp, "l2": _lp, "linf": _lp, "renorm": _renorm,
 }  # fmt: skip

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn.utils import skip_init
 
 from bnrepro.core import schema
-from bnrepro.models import norm
+from bnrepro.models import activation, norm
 
 
 class Residual(nn.Module):
@@ -24,7 +24,7 @@ class Residual(nn.Module):
         self.stride, self.fill = stride, width - channels
         self.first = _convolution(config, channels, width, stride)
         self.second = _convolution(config, width, width, 1, active=False)
-        self.activation = nn.ReLU()
+        self.activation = activation.make(config)
 
     def forward(self, x: Tensor) -> Tensor:
         kept = x[:, :, :: self.stride, :: self.stride]
@@ -43,7 +43,7 @@ class ResNet(nn.Module):
         if rest or blocks < 1:
             raise ValueError(f"depth={config.depth}: must be 6n + 2, e.g. 20 or 110")
         inner = replace(config, norm="none") if config.normed == "last" else config
-        widths = [max(1, round(channels * config.width)) for channels in (16, 32, 64)]
+        widths = config.channels()
         self.stem = _convolution(inner, shape[0], widths[0], 1)
         stages, channels = [], widths[0]
         for place, width in enumerate(widths):
@@ -65,4 +65,4 @@ def _convolution(config: schema.ResNet, channels: int, width: int, stride: int, 
         ),
         norm=norm.make(config, width, dims=2),
     )
-    return nn.Sequential(parts | ({"activation": nn.ReLU()} if active else {}))
+    return nn.Sequential(parts | ({"activation": activation.make(config)} if active else {}))

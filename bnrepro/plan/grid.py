@@ -16,7 +16,8 @@ from pathlib import Path
 
 from bnrepro.core import records, run_dir
 from bnrepro.core.checks import ConfigError, build, known_fields, nearest
-from bnrepro.core.schema import Config, flat, key
+from bnrepro.core.identity import flat, key
+from bnrepro.core.schema import Config
 
 RUN_FIELDS = ("experiment", "scale", "seed", "device", "threads", "task")
 RUN_SECTIONS = ("data", "model", "optim", "schedule", "train", "probes")
@@ -181,7 +182,8 @@ def _run_part(values: dict) -> dict:
 def _readable(values: dict, axes: list[str]) -> str:
     """norm=batch_width=200_seed=3, of the characters [A-Za-z0-9._=-], cut to 80 (the key makes it unique)."""
     known = flat({name: values[name] for name in (*RUN_SECTIONS, *RUN_FIELDS) if name in values})
-    known |= {name: values[name].get("name") or values[name].get("kind") for name in RUN_SECTIONS if name in axes}
+    for name in (name for name in RUN_SECTIONS if name in axes):
+        known[name] = next(filter(None, map(values[name].get, ("dataset", "name", "kind"))), None)
     parts = [f"{axis.rsplit('.', 1)[-1]}={_short(known[axis])}" for axis in axes if axis in known]
     return re.sub(r"[^A-Za-z0-9._=-]", "-", "_".join(parts) or "run")[:80]
 

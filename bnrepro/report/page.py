@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bnrepro.core import paths, records, schema
+from bnrepro.core import identity, paths, records, schema
 from bnrepro.draw import claims, figures
 from bnrepro.gradients import view
 from bnrepro.report import deviations, publish
@@ -146,7 +146,7 @@ def _settings(protocol: dict) -> dict[str, list[Setting]]:
     for name, values in (protocol["varied"] | everywhere).items():
         specs = schema.specs(name, kinds)
         group = "varied" if name in protocol["varied"] else "set"
-        if group == "set" and not name.endswith(".kind") and values[0][0] in [schema.default(spec) for spec in specs]:
+        if group == "set" and not name.endswith(".kind") and values[0][0] in [identity.default(spec) for spec in specs]:
             group = "default"
         help = "; ".join(dict.fromkeys(spec.metadata["help"] for spec in specs))
         found[group].append(Setting(name, _values(values), help))

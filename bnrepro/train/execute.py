@@ -7,14 +7,18 @@ started twice, even at once: a lock lets one of them work, and a run that has it
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
 from bnrepro.core import provenance, records, run_dir
-from bnrepro.core.schema import as_dict, flat
+from bnrepro.core.identity import as_dict, flat
+
+if TYPE_CHECKING:
+    from torch import nn
 
 
 def execute(directory: Path, tick: Callable[[int, int], None] | None = None) -> str:
@@ -57,7 +61,18 @@ def _train(directory: Path, tick: Callable[[int, int], None], log: TextIO) -> di
     with asked_to_stop() as stop:
         outcome = run(stop, lambda step: tick(step, run.steps))
     run.close()
+    if config.train.keep_weights:
+        keep_weights(run.model, directory / "weights.pt")
     return vars(outcome)
+
+
+def keep_weights(model: nn.Module, path: Path) -> None:
+    """The state_dict on the CPU, written beside its place and renamed: torch.load(path) gives it to any program."""
+    import torch
+
+    beside = path.with_name(f"{path.name}.tmp")
+    torch.save({name: tensor.cpu() for name, tensor in model.state_dict().items()}, beside)
+    os.replace(beside, path)
 
 
 def describe(run, log: TextIO, **more: object) -> None:

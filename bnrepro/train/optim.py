@@ -3,39 +3,95 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from bnrepro.core.schema import Schedule
+from bnrepro.core import registry, torch_names
+from bnrepro.core.schema import SGD, Adam, Optimizer, RMSprop, Schedule, TorchOptimizer
+
+Groups = list[nn.Parameter] | list[dict[str, Any]]
 
 
-def make(config: object, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
-    """torch's optimizer for an SGD, RMSprop or Adam config; parameters that are not learned are left out."""
+def make(
+    config: Optimizer, parameters: Iterable[nn.Parameter], spared: Iterable[nn.Parameter] = ()
+) -> torch.optim.Optimizer:
+    """The optimizer of a configuration over the parameters that are learned; no penalty falls on those in `spared`.
+
+    Raises ConfigError for an optimizer of torch.optim that does not take its arguments.
+    """
+    free = {id(parameter) for parameter in spared}
     learned = [parameter for parameter in parameters if parameter.requires_grad]
-    common = {"lr": config.lr, "weight_decay": config.weight_decay}
-    if config.kind == "sgd":
-        return torch.optim.SGD(learned, momentum=config.momentum, nesterov=config.nesterov, **common)
-    if config.kind == "rmsprop":
-        return torch.optim.RMSprop(learned, alpha=config.decay, momentum=config.momentum, eps=config.eps, **common)
-    if config.kind == "adam":
-        return torch.optim.Adam(learned, betas=(config.beta1, config.beta2), eps=config.eps, **common)
+    groups: Groups = learned
+    if free:
+        decaying = [parameter for parameter in learned if id(parameter) not in free]
+        rest = [parameter for parameter in learned if id(parameter) in free]
+        split: list[dict[str, Any]] = [{"params": decaying}, {"params": rest, "weight_decay": 0.0}]
+        groups = split
+    return _made(config, groups)
+
+
+def _made(config: Optimizer, groups: Groups) -> torch.optim.Optimizer:
+    if config.kind in registry.OPTIMIZERS:  # its fields may be those of one below, and more
+        offered = {"config": config, "parameters": groups}
+        made: torch.optim.Optimizer = registry.OPTIMIZERS[config.kind].called_with(offered, {})
+        return made
+    if isinstance(config, SGD):
+        return torch.optim.SGD(
+            groups, config.lr, config.momentum, weight_decay=config.weight_decay, nesterov=config.nesterov
+        )
+    if isinstance(config, RMSprop):
+        return torch.optim.RMSprop(
+            groups, config.lr, config.decay, config.eps, weight_decay=config.weight_decay, momentum=config.momentum
+        )
+    if isinstance(config, Adam):
+        betas = (config.beta1, config.beta2)
+        return torch.optim.Adam(groups, config.lr, betas, config.eps, weight_decay=config.weight_decay)
+    if isinstance(config, TorchOptimizer):
+        named: torch.optim.Optimizer = torch_names.optimizer(config.name, config.lr, config.arguments, groups)
+        return named
     raise ValueError(f"unknown optimizer {config.kind!r}")
 
 
 def rate(base: float, config: Schedule, step: int, steps: int, steps_per_epoch: int) -> float:
-    """The learning rate of step `step` (1-based) of `steps`; a pure function, so nothing has to be resumed."""
-    done = step - 1
-    if config.kind == "constant":
-        value = base
-    elif config.kind == "step":
-        value = base * config.factor ** int(done / (config.every * steps_per_epoch))
-    elif config.kind == "cosine":
-        value = 0.5 * base * (1 + math.cos(math.pi * done / steps))
+    """The learning rate of step `step` (1-based) of `steps`; a pure function, so nothing has to be resumed.
+
+    In the schedule.warmup first epochs it rises linearly to where the schedule starts, which then has the rest.
+    """
+    warm = min(round(config.warmup * steps_per_epoch), steps - 1)
+    if step <= warm:
+        return _scheduled(base, config, 0, steps - warm, steps_per_epoch) * step / warm
+    return _scheduled(base, config, step - 1 - warm, steps - warm, steps_per_epoch)
+
+
+def _scheduled(base: float, config: Schedule, done: int, steps: int, steps_per_epoch: int) -> float:
+    """After `done` steps of the schedule's own `steps`."""
+    own = SCHEDULES.get(config.kind)
+    if own:
+        value = own(base, config, done, steps, steps_per_epoch)
     else:
-        raise ValueError(f"unknown schedule {config.kind!r}")
+        offered = {"base": base, "done": done, "steps": steps, "steps_per_epoch": steps_per_epoch}
+        value = registry.SCHEDULES[config.kind].called_with(offered, config.arguments)
     return max(value, config.floor)
+
+
+def _constant(base: float, config: Schedule, done: int, steps: int, steps_per_epoch: int) -> float:
+    return base
+
+
+def _step(base: float, config: Schedule, done: int, steps: int, steps_per_epoch: int) -> float:
+    return float(base * config.factor ** int(done / (config.every * steps_per_epoch)))
+
+
+def _cosine(base: float, config: Schedule, done: int, steps: int, steps_per_epoch: int) -> float:
+    return 0.5 * base * (1 + math.cos(math.pi * done / steps))
+
+
+SCHEDULES: dict[str, Callable[[float, Schedule, int, int, int], float]] = {
+    "constant": _constant, "step": _step, "cosine": _cosine,
+}  # fmt: skip
 
 
 def set_rate(optimizer: torch.optim.Optimizer, value: float) -> None:
@@ -43,85 +99,7 @@ def set_rate(optimizer: torch.optim.Optimizer, value: float) -> None:
         group["lr"] = value
 
 
-# What torch's optimizers keep of each parameter, and which settings besides the rate each run has for itself.
-STATE = {"sgd": ("momentum_buffer",), "rmsprop": ("square_avg", "momentum_buffer"), "adam": ("exp_avg", "exp_avg_sq")}
-SETTINGS = {
-    "sgd": ("momentum", "weight_decay"),
-    "rmsprop": ("decay", "momentum", "eps", "weight_decay"),
-    "adam": ("beta1", "beta2", "eps", "weight_decay"),
-}
-
-
-class Together:
-    """The optimizers of R runs of one kind as one, each with its own settings: torch's updates, to rounding.
-
-    The learned parameters of run r lie one behind the other in parameters[r], of [R, P]. The state of the optimizers
-    becomes views of the state here, so that each can also go on alone, or be saved, at any time.
-    """
-
-    def __init__(
-        self, configs: Sequence[object], optimizers: Sequence[torch.optim.Optimizer], parameters: Tensor, done: int
-    ):
-        """`done` counts the steps that all of them have taken."""
-        self.kind, self.nesterov = configs[0].kind, getattr(configs[0], "nesterov", False)
-        self.parameters = parameters
-        self.values = {name: [getattr(config, name) for config in configs] for name in SETTINGS[self.kind]}
-        self.settings = {name: self._column(values) for name, values in self.values.items()}
-        # 1 - 0.999 has to be taken before it is rounded to float32
-        self.rests = {name: self._column([1 - value for value in values]) for name, values in self.values.items()}
-        self.state = {name: torch.stack([_gathered(one, name) for one in optimizers]) for name in STATE[self.kind]}
-        self.steps = torch.full((len(optimizers), len(_learned(optimizers[0]))), float(done))  # torch's, on the CPU
-        for run, optimizer in enumerate(optimizers):
-            self._share(run, optimizer)
-
-    @torch.no_grad()
-    def step(self, gradients: Tensor, rates: Sequence[float], step: int) -> None:
-        """Update all parameters by their gradients [R, P], each run at its own rate; `step` counts from 1."""
-        decayed = torch.addcmul(gradients, self.settings["weight_decay"], self.parameters)
-        moves = {"sgd": self._sgd, "rmsprop": self._rmsprop, "adam": self._adam}[self.kind](decayed, step)
-        self.parameters.addcmul_(self._column(rates), moves, value=-1)
-        self.steps.fill_(step)
-
-    def _sgd(self, gradients: Tensor, step: int) -> Tensor:
-        momentum, velocity = self.settings["momentum"], self.state["momentum_buffer"]
-        velocity.mul_(momentum).add_(gradients)
-        return torch.addcmul(gradients, momentum, velocity) if self.nesterov else velocity
-
-    def _rmsprop(self, gradients: Tensor, step: int) -> Tensor:
-        average, velocity = self.state["square_avg"], self.state["momentum_buffer"]
-        average.mul_(self.settings["decay"]).addcmul_(gradients * self.rests["decay"], gradients)
-        return velocity.mul_(self.settings["momentum"]).addcdiv_(gradients, average.sqrt().add_(self.settings["eps"]))
-
-    def _adam(self, gradients: Tensor, step: int) -> Tensor:
-        average, squares = self.state["exp_avg"], self.state["exp_avg_sq"]
-        average.lerp_(gradients, self.rests["beta1"])
-        squares.mul_(self.settings["beta2"]).addcmul_(gradients * self.rests["beta2"], gradients)
-        seen, seen_squares = ([1 - beta**step for beta in self.values[name]] for name in ("beta1", "beta2"))
-        root = squares.sqrt().div_(self._column([math.sqrt(part) for part in seen_squares])).add_(self.settings["eps"])
-        return average / self._column(seen) / root
-
-    def _column(self, values: Sequence[float]) -> Tensor:
-        """[R, 1], copied to the device without waiting for it."""
-        column = torch.tensor(values, dtype=self.parameters.dtype).unsqueeze(1)
-        return column.to(self.parameters.device, non_blocking=True)
-
-    def _share(self, run: int, optimizer: torch.optim.Optimizer) -> None:
-        learned = _learned(optimizer)
-        sizes = [parameter.numel() for parameter in learned]
-        for name, stacked in self.state.items():
-            if name != "momentum_buffer" or optimizer.param_groups[0]["momentum"]:
-                for parameter, part in zip(learned, stacked[run].split(sizes), strict=True):
-                    optimizer.state[parameter][name] = part.view_as(parameter)
-        if self.kind != "sgd":
-            for parameter, count in zip(learned, self.steps[run], strict=True):
-                optimizer.state[parameter]["step"] = count
-
-
-def _learned(optimizer: torch.optim.Optimizer) -> list[nn.Parameter]:
-    return optimizer.param_groups[0]["params"]
-
-
-def _gathered(optimizer: torch.optim.Optimizer, name: str) -> Tensor:
-    """The state of all parameters in a row, [P]; zeros where there is none yet."""
-    held = [(optimizer.state.get(parameter, {}).get(name), parameter) for parameter in _learned(optimizer)]
-    return torch.cat([(torch.zeros_like(like) if part is None else part).detach().flatten() for part, like in held])
+def clip(model: nn.Module, longest: float | None) -> None:
+    """Shorten the gradient of all parameters together to this Euclidean norm; None leaves it as it is."""
+    if longest is not None:
+        nn.utils.clip_grad_norm_(model.parameters(), longest)

@@ -39,6 +39,7 @@ class Scene:
     training: Callable[[int], Iterator[Tensor]]
     precision: Callable[[], AbstractContextManager] = nullcontext
     seed: int = 0  # of the random state of all passes
+    smoothing: float = 0.0  # of the labels
     before: Params = field(default_factory=dict)
     after: Params = field(default_factory=dict)
 
@@ -51,7 +52,7 @@ class Scene:
 
     def loss(self, params: Params) -> Tensor:
         with self.precision():
-            return losses.loss(self.outputs(params, self.images), self.targets)
+            return losses.loss(self.outputs(params, self.images), self.targets, self.smoothing)
 
     @torch.no_grad()
     def value(self, params: Params) -> float:

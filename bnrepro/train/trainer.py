@@ -114,11 +114,12 @@ class Run:
         self.recorder.before_forward(step)
         with self._precision():
             logits = self.model(images)
-            loss = losses.loss(logits, labels)
+            loss = losses.loss(logits, labels, self.config.train.label_smoothing)
         self.optimizer.zero_grad()
         loss.backward()
         if outcome := self.after_backward(step, loss.item(), losses.correct(logits, labels), len(labels)):
             return outcome
+        optim.clip(self.model, self.config.train.clip)
         with self._looking(step, images, labels):
             self.optimizer.step()
         self.after_update(step)
@@ -166,8 +167,9 @@ class Run:
             return
         held_out, training = self._held_out_images, partial(self._training_images, step)
         scene = replay.Scene(
-            self.model, self.watched, self.config.probes, images, labels, held_out, training, self._precision, step
-        )
+            self.model, self.watched, self.config.probes, images, labels, held_out, training, self._precision, step,
+            smoothing=self.config.train.label_smoothing,
+        )  # fmt: skip
         with replay.around(scene):
             yield
         self._write(step, "batch", **dict(replay_statistics.of_run(scene)))
