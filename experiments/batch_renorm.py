@@ -62,8 +62,8 @@ def draw(data: pd.DataFrame, fig: Figure) -> None:
     plots.ticks(groups, [tick for tick in (1, 2, 5, 10, 20, 50, 100) if least < 2 * tick], "y")
     groups.set_ylim(top=300)  # room for the legends
     bounds.set(title=f"bounds, groups of {WHOLE}", xlabel="step", ylabel="bound, or share clipped")
-    plots.note(fig, "mean and range over the seeds; X: some runs diverged, three-armed: some stalled; clipped: share of "
-                    "channels, mean over layers\ndiamond: the net at its last step, with the statistics of test "
+    plots.note(fig, "mean and range over the seeds; X: some runs diverged, three-armed: some stalled; clipped: share "
+                    "of channels, mean over layers\ndiamond: the net at its last step, with the statistics of test "
                     "batches of as few labels")  # fmt: skip
 
 
@@ -114,7 +114,8 @@ def claims(tables: Tables) -> list[Claim]:
              statement=f"groups of {WHOLE}: share of d that is clipped in the end",
              ours=stats.mean(clipped.get("d_clipped", [])), because="none, up to one channel in a thousand"),
         sign(claim="both_in_one_net", source="a note on Batch Renormalization", ours=gain(4, arm="both in one net"),
-             statement="groups of 4: BN's test error less that of a net with Batch Renorm in every second layer, points",
+             statement="groups of 4: BN's test error less that of a net with Batch Renorm in every second layer, "
+                       "points",
              paper="above 0: half of the layers are corrected (derived)"),
     ]  # fmt: skip
 

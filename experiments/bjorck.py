@@ -1,7 +1,8 @@
 """Residual nets: gradients, activations and single steps at the start of training, and final accuracy by rate.
 
-Two kinds of runs: seven steps of a deep net with passes of their own at steps 1, 4 and 7 ("the start"), and trainings of
-a net that fits the scale at several rates. Arms: no norm, a norm behind every convolution, one behind the last block.
+Two kinds of runs: seven steps of a deep net with passes of their own at steps 1, 4 and 7 ("the start"), and trainings
+of a net that fits the scale at several rates. Arms: no norm, a norm behind every convolution, one behind the last
+block.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ def data(tables: Tables) -> pd.DataFrame:
     layers = _first(tables)
     middle = _middle(layers)
     shares = middle[middle["statistic"].str.startswith("grad_share@")]
-    shares = shares.assign(bin=shares["statistic"].str.partition("@")[2].astype(float))
+    shares = shares.assign(bin=select.halves(shares["statistic"], "@")[1].astype(float))
     rows = [*points.curve("histogram", shares, ["arm", "bin"], points.median)]
     rows += points.curve("along", _along(tables), ["arm", "size"], points.median, value="relative")
     for panel, statistic in BY_LAYER.items():
@@ -93,9 +94,11 @@ def claims(tables: Tables) -> list[Claim]:
         size(claim="best_step_batch", source=FIG3, statement=f"BN: {smallest}", ours=_best_step(tables, "batch"),
              paper="0.03 to 0.1 (read off a plot)", least=0.01, most=0.2, because="a step of our sizes on either side"),
         size(claim="best_step_none", source=FIG3, statement=f"no norm: {smallest}", ours=_best_step(tables, "none"),
-             paper="about 2e-4 (read off a plot)", least=5e-5, most=1e-3, because="two steps of our sizes on either side"),
+             paper="about 2e-4 (read off a plot)", least=5e-5, most=1e-3,
+             because="two steps of our sizes on either side"),
         size(claim="growing_channels", source=FIG5, ours=stats.mean(growth[growth.index.isin(["none"], level=0)]),
-             statement="no norm: decades by which the channels' deviation grows from the first to the last recorded layer",
+             statement="no norm: decades by which the channels' deviation grows from the first to the last recorded "
+                       "layer",
              paper="4 to 5 on a log axis of unstated base: 1.7 to 5 decades (read off a plot)", least=1.7,
              because="the smaller of the two readings"),
         size(claim="flat_channels", source=FIG5, ours=stats.mean(growth[growth.index.isin(["batch"], level=0)].abs()),
@@ -110,7 +113,8 @@ def claims(tables: Tables) -> list[Claim]:
         size(claim="large_rate_none", source=FIG1, ours=stats.mean(list(ends["none", 0.1].values())), most=0.15,
              statement=f"no norm: {accuracy} at rate 0.1 (diverged counts as 0)", paper="diverges (stated)",
              because="1.5 times chance"),
-        size(claim="last_norm_alone", source=SECTION3, paper="about 2/3 (stated)", ours=_share(best), least=1 / 3, most=1,
+        size(claim="last_norm_alone", source=SECTION3, paper="about 2/3 (stated)", ours=_share(best), least=1 / 3,
+             most=1.0,
              statement="share of the gain in best accuracy that a single norm behind the last block gives",
              because="a third on either side"),
     ]  # fmt: skip
@@ -140,10 +144,10 @@ def _both(middle: pd.DataFrame, statistic: str) -> pd.DataFrame:
 def _along(tables: Tables) -> pd.DataFrame:
     """Relative losses of the start: arm, seed, step, size, relative."""
     rows = tables.metrics[tables.metrics["metric"].str.startswith("loss@")]
-    rows = _arm(rows.assign(size=rows["metric"].str.partition("@")[2].astype(float)))
+    rows = _arm(rows.assign(size=select.halves(rows["metric"], "@")[1].astype(float)))
     keys = ["arm", "seed", "step"]
     before, after = rows[rows["size"] == 0].set_index(keys)["value"], rows[rows["size"] > 0]
-    relative = after["value"] / after.set_index(keys).index.map(before).to_numpy()
+    relative = after["value"] / after.set_index(keys).index.map(before).to_numpy(dtype=float)
     return after.assign(relative=relative.where(np.isfinite(relative), HUGE).clip(upper=HUGE))
 
 

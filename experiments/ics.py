@@ -1,5 +1,5 @@
-"""Internal covariate shift of Santurkar et al., Definition 2.1: the gradient G of a layer's weight before, and G' after,
-the layers in front of it are updated, on the same batch.
+"""Internal covariate shift of Santurkar et al., Definition 2.1: the gradient G of a layer's weight before, and G'
+after, the layers in front of it are updated, on the same batch.
 
 Shown are ||G - G'|| as in the paper, the same over ||G|| (Batch Normalization changes the scale of gradients, so the
 first alone compares two units), and the cosine between them.

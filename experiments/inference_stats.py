@@ -129,7 +129,7 @@ def claims(tables: Tables) -> list[Claim]:
 def _errors(tables: Tables) -> pd.DataFrame:
     """Errors in percent, with what follows the @ in the name of the metric as `at`; a diverged run has none."""
     rows = tables.metrics[tables.metrics["metric"].str.startswith("accuracy") & (tables.metrics["split"] != "batch")]
-    rows = rows.assign(error=100 * (1 - rows["value"]), at=rows["metric"].str.partition("@")[2])
+    rows = rows.assign(error=100 * (1 - rows["value"]), at=select.halves(rows["metric"], "@")[1])
     return rows[rows["status"] != "diverged"]
 
 

@@ -39,8 +39,8 @@ def draw(data: pd.DataFrame, fig: Figure) -> None:
     for column, activation in zip(axes.T, ACTIVATIONS.values(), strict=True):
         for axis, kind in zip(column, ("accuracy", "saturated"), strict=True):
             shown = plots.panel(data, f"{activation}: {kind}")
-            end = shown["series"].str.contains("end")
-            for (norm, late), line in shown.groupby([shown["series"].str.partition(",")[0], end], sort=False):
+            arms, end = select.halves(shown["series"], ",")[0], shown["series"].str.contains("end")
+            for (norm, late), line in shown.groupby([arms, end], sort=False):
                 series = f"{norm}, at the end" if late else norm
                 look = {"linestyle": "--", "fillstyle": "none"} if late else {}
                 plots.line(axis, series, line.sort_values("x"), **look)

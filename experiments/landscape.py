@@ -69,8 +69,8 @@ def claims(tables: Tables) -> list[Claim]:
              statement="VGG11: range of the loss over the step sizes, no norm over BN (geometric mean over steps)",
              paper="above 1: spikes to 5 to 10 against at most 1.5 late (read off a plot)",
              but="a narrower net and fewer steps than the paper's"),
-        sign(claim="vgg_gradient_change", source=SOURCE, ours=vgg("change"), statement=f"VGG11: {change}, no norm over BN",
-             paper="6 to 7 at the extreme (derived from a plot: about 255 against 38)",
+        sign(claim="vgg_gradient_change", source=SOURCE, ours=vgg("change"), paper="6 to 7 at the extreme "
+             "(derived from a plot: about 255 against 38)", statement=f"VGG11: {change}, no norm over BN",
              but="a narrower net and fewer steps than the paper's"),
         size(claim="vgg_two_orders", source=SOURCE, statement="the same, against the text", ours=vgg("change"),
              paper="\"close to two orders of magnitude\" (stated)", least=30.0,
@@ -100,21 +100,20 @@ def claims(tables: Tables) -> list[Claim]:
 def _probed(tables: Tables) -> pd.DataFrame:
     """One row for each run, step and step size: net, norm, seed, step, eta, loss, change, beta."""
     rows = tables.metrics[tables.metrics["split"] == "batch"].rename(columns={"model.norm": "norm"})
-    names = rows["metric"].str.partition("@")
-    eta = pd.to_numeric(names[2].replace("", np.nan))
-    rows = rows.assign(net=select.net(rows), metric=names[0], eta=eta)
+    metric, eta = select.halves(rows["metric"], "@")
+    rows = rows.assign(net=select.net(rows), metric=metric, eta=pd.to_numeric(eta.replace("", np.nan)))
     keys = ["net", "norm", "seed", "step"]
     norms = rows[rows["metric"] == "gradient_norm"].set_index(keys)["value"]
     wide = rows[rows["eta"] > 0].pivot(index=[*keys, "eta"], columns="metric", values="value")
     wide = wide.rename(columns={"gradient_change": "change"}).reset_index().sort_values([*keys, "eta"])
     for name in ("loss", "change"):
         wide[name] = select.finite(wide[name], [wide["net"]])
-    wide["beta"] = wide["change"] / (wide["eta"] * wide.set_index(keys).index.map(norms).to_numpy())
+    wide["beta"] = wide["change"] / (wide["eta"] * wide.set_index(keys).index.map(norms).to_numpy(dtype=float))
     return wide
 
 
 def _by_step(probed: pd.DataFrame) -> pd.DataFrame:
-    """Over the step sizes, for each net, norm, seed and step: range of the loss, change at the largest, beta, plateau."""
+    """Over the step sizes, by net, norm, seed and step: range of the loss, change at the largest, beta, plateau."""
     steps = probed.sort_values("eta").groupby(["net", "norm", "seed", "step"])
     beta = steps["beta"].max()
     return pd.DataFrame({"loss_range": steps["loss"].max() - steps["loss"].min(), "change": steps["change"].last(),

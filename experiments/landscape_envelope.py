@@ -79,9 +79,10 @@ def claims(tables: Tables) -> list[Claim]:
 
 
 def _bands(tables: Tables) -> pd.DataFrame:
-    """Smallest, median and largest loss over the rates: norm, seed, step. Losses are running medians over recorded steps.
+    """Smallest, median and largest loss over the rates: norm, seed, step.
 
-    A diverged run has no loss after its end; until then it is part of the band.
+    Losses are running medians over recorded steps. A diverged run has no loss after its end; until then it is part
+    of the band.
     """
     rows = select.metric(tables, "batch", "loss")
     rows = rows[np.isfinite(rows["value"])].rename(columns={"model.norm": "norm"}).sort_values("step")

@@ -44,8 +44,8 @@ def draw(data: pd.DataFrame, fig: Figure) -> None:
     plots.legend(axes[0, 0], fontsize=5.5, handlelength=1.2, loc="lower left")
     for axis in axes[:, 0]:
         axis.set_ylabel("median and range over seeds")
-    plots.note(fig, "shift: change of mean and deviation of a layer's output between recorded steps, over the deviation; "
-                    "mean over layers")  # fmt: skip
+    plots.note(fig, "shift: change of mean and deviation of a layer's output between recorded steps, over the "
+                    "deviation; mean over layers")  # fmt: skip
 
 
 def _lost(series: pd.Series) -> dict[str, int]:

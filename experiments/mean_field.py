@@ -7,11 +7,14 @@ of the logarithm is a random walk with drift, so its two ends hold all that is k
 
 from __future__ import annotations
 
-import numpy as np
+from functools import partial
+
 import pandas as pd
+from matplotlib.figure import Figure
 
 from bnrepro.core import style
-from bnrepro.draw import stats
+from bnrepro.core.records import Tables
+from bnrepro.draw import plots, points, select, stats
 from bnrepro.draw.claims import Claim
 from bnrepro.gradients import theory
 
@@ -20,92 +23,86 @@ LARGE_BATCH = 256
 SKIP_FIRST, SKIP_LAST = 6, 4  # layers left out
 
 
-def data(tables):
+def data(tables: Tables) -> pd.DataFrame:
     """Panels: rate against batch size for each activation, and the gradient of each layer at the largest batch."""
-    rows = []
+    rows: list[points.Row] = []
     for (activation, batch), rates in _rates(tables).groupby(["activation", "batch"]):
-        rate = stats.mean(rates["rate"])
-        rows.append(("rate", activation, batch, rate.value, rate.low, rate.high, rate.n))
+        rows.append(("rate", activation, batch, *points.interval(stats.mean(rates["rate"]))))
         if (expected := theory.with_batch_norm(activation, batch)) is not None:
-            rows.append(("rate", f"theory, {activation}", batch, expected, np.nan, np.nan, 0))
+            rows.append(("rate", f"theory, {activation}", batch, *points.alone(expected, 0)))
     squared = _squared(tables)
     batch = min(squared["batch"].max(), LARGE_BATCH)
     largest = squared[squared["batch"] == batch]
-    for activation, group in largest.groupby("activation"):
-        relative = group["value"] / group.groupby("run")["value"].transform("last")
-        for depth, values in relative.groupby(group["depth"]):
-            spread = stats.geometric_mean(values)
-            rows.append(
-                (f"growth at batch {batch}", activation, depth, spread.value, spread.low, spread.high, spread.n)
-            )
-    return pd.DataFrame(rows, columns=["panel", "series", "x", "y", "low", "high", "n"])
+    relative = largest.assign(value=largest["value"] / largest.groupby("run")["value"].transform("last"))
+    rows += points.curve(f"growth at batch {batch}", relative, ["activation", "depth"],
+                         lambda values: points.interval(stats.geometric_mean(values)), sort=True)  # fmt: skip
+    return points.frame(rows)
 
 
-def draw(data, fig):
+def draw(data: pd.DataFrame, fig: Figure) -> None:
     left, right = fig.subplots(1, 2)
-    for axis, (_, points) in zip((left, right), data.groupby("panel", sort=False), strict=True):
-        for series, line in points.groupby("series", sort=False):
+    rates, growth = plots.panel(data, "rate"), data[data["panel"] != "rate"]
+    for axis, shown in ((left, rates), (right, growth)):
+        for series, line in plots.each(shown):
             if series.startswith("theory"):
                 axis.plot(line.x, line.y, **style.arm(series))
             else:
-                axis.plot(line.x, line.y, **style.arm(series), label=style.label(series, int(line.n.max())))
-                axis.fill_between(line.x, line.low, line.high, color=style.arm(series)["color"], alpha=0.2, linewidth=0)
+                plots.line(axis, series, line, band=0.2)
     right.plot([], [], **style.arm("theory"), label="theory")  # the legend of both panels
     right.legend()
-    rates, growth = data[data["panel"] == "rate"], data[data["panel"] != "rate"]
-    output = int(growth["x"].max())
     left.set(xscale="log", xlabel="batch size", ylabel="growth of squared gradient per layer")
-    left.set_title(f"layers {1 + SKIP_FIRST} to {output - SKIP_LAST} of {output}")
-    left.set_xticks(sorted(rates["x"].unique()))
-    left.set_xticks([], minor=True)
-    left.xaxis.set_major_formatter("{x:g}")
-    right.set(yscale="log", ylabel="squared gradient / output layer's", title=growth["panel"].iloc[0])
-    right.set(xlabel=f"layer (1: at the input, {output}: output)", xticks=[1, *range(5, output - 2, 5), output])
+    plots.ticks(left, rates["x"])
+    right.set(yscale="log", ylabel="squared gradient / output layer's")
+    if len(growth):
+        output = int(growth["x"].max())
+        left.set_title(f"layers {1 + SKIP_FIRST} to {output - SKIP_LAST} of {output}")
+        right.set(title=growth["panel"].iloc[0], xlabel=f"layer (1: at the input, {output}: output)",
+                  xticks=[1, *range(5, output - 2, 5), output])  # fmt: skip
     right.minorticks_off()
-    fig.supxlabel("mean over the nets (right: geometric), band: its 95 % interval\n"
-                  "theory: at that batch size for ReLU and linear layers, for large batches for tanh and sigmoid", **style.NOTE)  # fmt: skip
+    plots.note(fig, "mean over the nets (right: geometric), band: its 95 % interval\n"
+                    "theory: at that batch size for ReLU and linear layers, for large batches for tanh and "
+                    "sigmoid")  # fmt: skip
 
 
-def claims(tables):
+def claims(tables: Tables) -> list[Claim]:
     rates = _rates(tables)
     width = int(tables.runs["model.width"].iloc[0]) if "model.width" in tables.runs else None
     because = "1 % of the theory, which is for infinite width" + (f"; here width {width}" if width else "")
+    derived = partial(Claim.identity, source=SOURCE, because=because)
+    paper = {("relu", batch): (theory.RELU[batch], "derived from Theorem 8") for batch in (32, 64, 128, 256)}
+    large = {"linear": 1.0, "tanh": 1.178, "sigmoid": 1.034}
+    paper |= {(name, LARGE_BATCH): (value, "derived large-batch value") for name, value in large.items()}
     found = []
-    for batch in (32, 64, 128, 256):
-        measured = rates[(rates["activation"] == "relu") & (rates["batch"] == batch)]["rate"]
-        if len(measured):
-            found.append(_claim("relu", batch, theory.RELU[batch], measured, "derived from Theorem 8", because))
-    for activation, paper in (("linear", 1.0), ("tanh", 1.178), ("sigmoid", 1.034)):
-        measured = rates[(rates["activation"] == activation) & (rates["batch"] == LARGE_BATCH)]["rate"]
-        found.append(_claim(activation, LARGE_BATCH, paper, measured, "derived large-batch value", because))
+    for (activation, batch), (value, evidence) in paper.items():
+        measured = rates[(rates["activation"] == activation) & (rates["batch"] == batch)]["rate"]
+        if len(measured) or batch == LARGE_BATCH:
+            found.append(derived(
+                claim=f"{activation}_{batch}", paper=f"{value:g} ({evidence})", ours=stats.mean(measured),
+                statement=f"{activation}, batch {batch}: growth of the squared gradient per layer",
+                least=0.99 * value, most=1.01 * value,
+            ))  # fmt: skip
     every = rates[rates["batch"] == LARGE_BATCH].pivot_table(index="seed", columns="activation", values="rate")
-    others = every.reindex(columns=["relu", "tanh", "sigmoid"]).min(axis=1)
-    least = (others - every.reindex(columns=["linear"])["linear"]).dropna()
-    found.append(
-        Claim("linear_is_least", SOURCE, "linear layers have the smallest rate of all (next smallest minus linear)",
-              "above 0 (stated theorem)", stats.mean(least), least=0, because="the sign is the claim")
-    )  # fmt: skip
+    every = every.reindex(columns=["relu", "tanh", "sigmoid", "linear"])
+    least = every[["relu", "tanh", "sigmoid"]].min(axis=1) - every["linear"]
+    found.append(Claim.sign(
+        claim="linear_is_least", source=SOURCE, paper="above 0 (stated theorem)", ours=stats.mean(least.dropna()),
+        statement="linear layers have the smallest rate of all (next smallest minus linear)",
+    ))  # fmt: skip
     return found
 
 
-def _claim(activation, batch, paper, measured, evidence, because):
-    return Claim(
-        f"{activation}_{batch}", SOURCE, f"{activation}, batch {batch}: growth of the squared gradient per layer",
-        f"{paper:g} ({evidence})", stats.mean(measured), least=0.99 * paper, most=1.01 * paper, because=because,
-    )  # fmt: skip
-
-
-def _squared(tables):
-    found = tables.layers[tables.layers["statistic"] == "grad_fro"].copy()
-    found["value"] = found["value"] ** 2
+def _squared(tables: Tables) -> pd.DataFrame:
+    found = select.statistic(tables, "grad_fro")
+    found = found.assign(value=found["value"] ** 2).sort_values(["run", "depth"], kind="stable")
     return found.rename(columns={"model.activation": "activation", "data.batch_size": "batch"})
 
 
-def _rates(tables):
+def _rates(tables: Tables) -> pd.DataFrame:
+    """activation, batch, seed, rate; nothing of a net that has no middle layers."""
     rows = []
-    for (activation, batch, seed), net in _squared(tables).groupby(["activation", "batch", "seed"]):
-        depth = net["depth"].to_numpy()
-        squared = net["value"].to_numpy()[np.argsort(depth)]
-        first, last = SKIP_FIRST, len(squared) - 1 - SKIP_LAST
-        rows.append((activation, batch, seed, (squared[first] / squared[last]) ** (1 / (last - first))))
+    for key, net in _squared(tables).groupby(["activation", "batch", "seed"]):
+        squared = net["value"].to_numpy()
+        steps = len(squared) - 1 - SKIP_LAST - SKIP_FIRST
+        if steps > 0:
+            rows.append((*key, (squared[SKIP_FIRST] / squared[SKIP_FIRST + steps]) ** (1 / steps)))
     return pd.DataFrame(rows, columns=["activation", "batch", "seed", "rate"])

@@ -90,7 +90,22 @@ def test_a_pair_with_a_lost_run_is_refused():
 
 
 def claim(low: float, high: float, n: int = 5, **bounds) -> Claim:
-    return Claim("c", "Someone 2015", "it is so", "4.1 (stated)", Estimate((low + high) / 2, low, high, n), **bounds)
+    about = {"claim": "c", "source": "Someone 2015", "statement": "it is so", "paper": "4.1 (stated)"}
+    return Claim.size(**about, ours=Estimate((low + high) / 2, low, high, n), **bounds)
+
+
+def test_the_constructor_says_the_kind_and_the_side():
+    about = {"claim": "c", "source": "S", "statement": "it is so", "paper": "4 (stated)", "ours": Estimate(4, 3, 5, 9)}
+    difference, ratio = Claim.sign(**about), Claim.sign(**about, above=1, but="another net")
+    below = Claim.sign(**about, below=0, because="the sign, on another net")
+    assert [(one.kind, one.least, one.most) for one in (difference, ratio, below)] == [
+        ("sign", 0, INF), ("sign", 1, INF), ("sign", -INF, 0)
+    ]  # fmt: skip
+    assert [one.because for one in (difference, ratio)] == [claims.SIGN, f"{claims.SIGN}; another net"]
+    assert below.because == "the sign, on another net"
+    assert (Claim.size(**about).kind, Claim.identity(**about).kind) == ("size", "identity")
+    with pytest.raises(TypeError):
+        Claim("c", "S", "it is so", "4 (stated)", about["ours"])
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from bnrepro.core.records import COLUMNS
@@ -18,12 +18,13 @@ SIGN = "the sign is the claim"
 VERDICTS = ("reproduced", "not reproduced", "inconclusive", "not enough runs")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Claim:
     """Reproduced when the whole interval of `ours` lies within [least, most], not reproduced when wholly outside.
 
     `paper` is text that keeps its evidence ("4.1 (stated)", "about 80 (read off a plot)"); `because` gives the reason
-    for the bounds. With fewer than `needed` runs the verdict is "not enough runs", whatever the value.
+    for the bounds. With fewer than `needed` runs the verdict is "not enough runs", whatever the value. Made by one of
+    three constructors, which say of which of KINDS a claim is.
     """
 
     claim: str
@@ -34,8 +35,8 @@ class Claim:
     least: float = -math.inf
     most: float = math.inf
     needed: int = 5
-    because: str = field(default="")
-    kind: str = "size"
+    because: str = ""
+    kind: str
 
     @classmethod
     def identity(cls, **fields: Any) -> Claim:

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from bnrepro.core import style
+from bnrepro.draw import select
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -30,7 +31,7 @@ def each(points: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
 
 def arms(points: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
     """(arm, its points by x) where the rest of a series only counts lost runs: "batch" and "batch, 1 diverged"."""
-    for arm, line in points.groupby(points["series"].str.partition(",")[0], sort=False):
+    for arm, line in points.groupby(select.halves(points["series"], ",")[0], sort=False):
         yield str(arm), line.sort_values("x")
 
 
@@ -45,7 +46,7 @@ def line(
 
 def bar(axis: Axes, series: str, points: pd.DataFrame, **look: Any) -> None:
     """Marks with bars from low to high."""
-    around = [points.y - points.low, points.high - points.y]
+    around = [(points.y - points.low).clip(lower=0), (points.high - points.y).clip(lower=0)]
     axis.errorbar(points.x, points.y, around, **style.arm(series) | look)
 
 
@@ -77,10 +78,13 @@ def legend(axis: Axes, **place: Any) -> None:
         axis.legend(**place)
 
 
-def legend_below(figure: Figure | SubFigure, axis: Axes, note: str | None = None, **place: Any) -> None:
-    """The arms of one panel named for all, below the panels, under a line that says what lines and bands are."""
-    title = {"title": note, "title_fontsize": style.NOTE["fontsize"]} if note else {}
-    figure.legend(*axis.get_legend_handles_labels(), loc="outside lower center", **title | place)
+def legend_below(figure: Figure | SubFigure, axes: Axes | list[Axes], text: str | None = None, **place: Any) -> None:
+    """The arms of one panel, or of several, named for all below them, under a line that says what bands are."""
+    chosen = axes if isinstance(axes, list) else [axes]
+    named = [pair for axis in chosen for pair in zip(*axis.get_legend_handles_labels(), strict=True)]
+    title = {"title": text, "title_fontsize": style.NOTE["fontsize"]} if text else {}
+    handles, labels = [line for line, _ in named], [words for _, words in named]
+    figure.legend(handles, labels, loc="outside lower center", **title | place)
 
 
 def note(figure: Figure | SubFigure, text: str, fontsize: float = style.NOTE["fontsize"]) -> None:
