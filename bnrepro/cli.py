@@ -150,7 +150,7 @@ def status(words: list[str]) -> int:
             continue
         for run_name in plan["runs"]:
             directory = home / "runs" / run_name
-            note = records.read_json(directory / "status.json") or {}
+            note = run_dir.note(directory)
             state = run_dir.status(directory)
             print(f"{state:12} step {note.get('step', 0):>7} {note.get('seconds', 0):8.1f} s  {directory}")
     return 0
@@ -222,7 +222,7 @@ def _state(name: str, options: dict[str, str]) -> str:
     plan = records.read_json(home / "plan.json")
     if plan is None:
         return "no runs"
-    notes = [records.read_json(home / "runs" / run_name / "status.json") or {} for run_name in plan["runs"]]
+    notes = [run_dir.note(home / "runs" / run_name) for run_name in plan["runs"]]
     counts = Counter(note.get("status", "pending") for note in notes)
     return ", ".join(f"{count} {state}" for state, count in counts.items())
 

@@ -23,8 +23,8 @@ from PIL import Image
 
 from bnrepro.core.checks import ConfigError
 from bnrepro.core.schema import Data
-from bnrepro.data import arrays, downloads, image_folder, sources
 from bnrepro.data import batches as data
+from bnrepro.data import downloads, image_folder, sources
 
 TRAIN, TEST = 20, 10
 
@@ -478,17 +478,6 @@ def test_damaged_cache_is_made_again(folder, opened, damage):
 def test_without_a_place_for_the_cache(folder, opened):
     Path(folder.root).write_text("a file")
     assert sources.read(folder).sha256 == sources.read(folder).sha256 and len(opened) == 26
-
-
-def test_a_file_is_written_whole_or_not_at_all(tmp_path):
-    path = tmp_path / "new" / "file"
-    with arrays.written_whole(path) as file:
-        file.write(b"first")
-        assert not path.exists()
-    with pytest.raises(KeyboardInterrupt), arrays.written_whole(path) as file:
-        file.write(b"sec")
-        raise KeyboardInterrupt
-    assert path.read_bytes() == b"first" and os.listdir(path.parent) == ["file"]
 
 
 # Synthetic images

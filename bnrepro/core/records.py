@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bnrepro.core import files
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -57,6 +59,10 @@ class Table:
 
     def size(self) -> int:
         return self._file.seek(0, os.SEEK_END)
+
+    def flush(self) -> None:
+        """Onto the disk, so that no checkpoint is ever ahead of its tables."""
+        files.flush(self._file)
 
     def close(self) -> None:
         self._file.close()
@@ -120,34 +126,31 @@ def _cells(path: Path, table: str) -> pd.DataFrame:
 
 
 def write_frame(frame: pd.DataFrame, path: Path, table: str) -> None:
-    """Write a whole table beside its place and rename it; the fixed columns come first, in order."""
+    """Write a whole table in one piece; the fixed columns come first, in order."""
     fixed = COLUMNS[table]
     extra = [column for column in frame.columns if column not in fixed]
     if extra and table != "runs":
         raise RecordError(f"{path}: unknown columns {', '.join(map(str, extra))}")
     digits = "%.10g" if table in ("figure", "claims") else None  # processors differ in the last digits of exp and log
-    write_text(frame[fixed + extra].to_csv(index=False, lineterminator="\n", float_format=digits), path)
-
-
-def write_text(text: str, path: Path) -> None:
-    """Replace a file in one piece: a reader sees the old one or the new one, and a kill leaves the old one."""
-    beside = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    beside.write_text(text, encoding="utf-8", newline="")
-    os.replace(beside, path)
+    files.write_text(frame[fixed + extra].to_csv(index=False, lineterminator="\n", float_format=digits), path)
 
 
 def write_json(values: dict, path: Path) -> None:
-    write_text(json.dumps(values, indent=1) + "\n", path)
+    files.write_text(json.dumps(values, indent=1) + "\n", path)
 
 
 def read_json(path: Path) -> dict | None:
-    """The content, or None where there is no such file. Raises RecordError for half a file."""
+    """The content, or None where there is no such file. Raises RecordError for a file that is empty, half or other."""
     try:
-        return json.loads(path.read_text())
+        content = path.read_text()
+        values = json.loads(content)
     except (FileNotFoundError, NotADirectoryError):
         return None
     except ValueError as error:
-        raise RecordError(f"{path}: {error}") from None
+        raise RecordError(f"{path}: " + (f"damaged: {error}" if path.stat().st_size else "empty")) from None
+    if not isinstance(values, dict):
+        raise RecordError(f"{path}: damaged: holds {content[:20]!r}, not fields with values")
+    return values
 
 
 def stored(path: Path) -> Path:

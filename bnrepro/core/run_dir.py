@@ -6,22 +6,26 @@ Engines, plans and tables meet here and nowhere else: what became of a run is re
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
+import logging
 import os
+import secrets
 import sys
 import time
 import traceback
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TextIO
 
-from bnrepro.core import checks, records
+from bnrepro.core import checks, files, records
 from bnrepro.core.identity import as_dict, key
 from bnrepro.core.schema import Config
 
 PULSE = 5.0  # seconds between two signs of life
+CHECKPOINTS = ("checkpoint.pt", "checkpoint.older.pt")  # the last one, and the one before it
+
+log = logging.getLogger(__name__)
 
 
 class Interrupted(Exception):
@@ -38,29 +42,50 @@ class Outcome:
     step: int
     reason: str = ""
     last_finite_loss: float | None = None
+    notes: list[str] = field(default_factory=list)  # what a reader of the result should know
 
 
 def status(directory: Path) -> str:
     """completed, diverged, stalled, failed, interrupted, running or pending."""
-    found = (records.read_json(directory / "status.json") or {}).get("status", "pending")
+    found = note(directory)["status"]
     if found != "running":
         return found
     with lock(directory) as free:  # a run killed without warning leaves "running" behind, but no lock
         return "interrupted" if free else "running"
 
 
+def note(directory: Path) -> dict:
+    """What status.json says, and at least `status`. A damaged one counts as pending, and `reason` names the file."""
+    path = directory / "status.json"
+    try:
+        held = {"status": "pending"} | (records.read_json(path) or {})
+    except records.RecordError as error:
+        return {"status": "pending", "reason": f"{error}; the run counts as not done"}
+    wrong = [name for name in ("seconds", "attempt", "step") if not isinstance(held.get(name, 0), int | float)]
+    if held["status"] not in records.STATUSES or wrong:
+        field = (wrong or ["status"])[0]
+        return {"status": "pending", "reason": f"{path}: {field}={held[field]!r}; the run counts as not done"}
+    return held
+
+
 def freeze(config: Config, directory: Path) -> None:
     """Create the run's directory with its config.json, in one piece; leave an equal one alone.
 
-    Raises ConfigError when the directory holds another configuration.
+    A damaged config.json is named, and its run made anew: nothing says what its other files belong to. Raises
+    ConfigError when the directory holds another configuration.
     """
     frozen = directory / "config.json"
-    if (held := records.read_json(frozen)) is not None:
+    try:
+        held = records.read_json(frozen)
+    except records.RecordError as error:
+        log.warning("%s; it is written again, and the run starts from the beginning", error)
+        return _renew(config, directory)
+    if held is not None:
         if key(checks.build(held)) != key(config):
             raise checks.ConfigError("out", directory, "holds a run with another configuration; move it away")
-        return
+        return None
     directory.parent.mkdir(parents=True, exist_ok=True)
-    beside = directory.with_name(f".{directory.name}.{os.getpid()}")
+    beside = directory.with_name(f".{directory.name}.{secrets.token_hex(files.MARK)}")
     beside.mkdir()
     records.write_json(as_dict(config), beside / "config.json")
     try:
@@ -70,17 +95,34 @@ def freeze(config: Config, directory: Path) -> None:
         beside.rmdir()
         if not frozen.exists():
             raise checks.ConfigError("out", directory, "holds files but no config.json; move it away") from None
+    return None
+
+
+def _renew(config: Config, directory: Path) -> None:
+    with lock(directory) as held:
+        if held:
+            for name in ("status.json", *CHECKPOINTS):
+                (directory / name).unlink(missing_ok=True)
+            records.write_json(as_dict(config), directory / "config.json")
 
 
 @contextlib.contextmanager
 def lock(directory: Path) -> Iterator[bool]:
-    """True inside for the one process that holds the run; the system frees the lock when that process dies."""
-    with open(directory / "lock", "w") as file:
+    """True inside for the one process that holds the run; the system frees the lock when that process dies.
+
+    Raises RecordError where the lock is a link to another file.
+    """
+    path = directory / "lock"
+    if path.is_symlink():
+        raise records.RecordError(f"{path}: a link; remove it")
+    with open(path, "a") as file:
         yield any(_locked(file, attempt) for attempt in range(3))
 
 
 def _locked(file: TextIO, attempt: int) -> bool:
     """Try a few times: someone who only asks for the status holds the lock for an instant."""
+    import fcntl  # not on Windows, where runs are still read
+
     time.sleep(0.05 * attempt)
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -90,15 +132,18 @@ def _locked(file: TextIO, attempt: int) -> bool:
 
 
 def read(directory: Path) -> Config:
-    """The frozen configuration of a run."""
-    return checks.build(json.loads((directory / "config.json").read_text()))
+    """The frozen configuration of a run. Raises RecordError, naming the file, where it is missing or damaged."""
+    if (values := records.read_json(directory / "config.json")) is None:
+        raise records.RecordError(f"{directory / 'config.json'}: not there")
+    return checks.build(values)
 
 
 class Attempt:
     """One try at one run: what status.json and log.txt say of it, from its start to its end."""
 
     def __init__(self, directory: Path):
-        before = records.read_json(directory / "status.json") or {}
+        before = note(directory)
+        files.sweep(directory)
         self.directory, self.started, self.told = directory, time.monotonic(), time.monotonic()
         self.spent = before.get("seconds", 0.0)
         self.note = {"status": "running", "attempt": before.get("attempt", 0) + 1, "seconds": self.spent}
@@ -117,14 +162,15 @@ class Attempt:
         """End as interrupted or, with the traceback in log.txt, as failed."""
         return self.end(_failure(error, self.log))
 
-    def end(self, found: dict) -> str:
+    def end(self, found: Mapping[str, object]) -> str:
         """Write the last status, which `found` has, and return it."""
-        self.note |= found | {"seconds": self._seconds()}
+        self.note |= dict(found) | {"seconds": self._seconds()}
         print(json.dumps(self.note), file=self.log)
         self.log.close()
         records.write_json(self.note, self.directory / "status.json")
         if self.note["status"] in records.RESULTS:
-            (self.directory / "checkpoint.pt").unlink(missing_ok=True)
+            for name in CHECKPOINTS:
+                (self.directory / name).unlink(missing_ok=True)
         return self.note["status"]
 
     def _seconds(self) -> float:

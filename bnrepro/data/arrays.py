@@ -1,15 +1,9 @@
-"""Decoded datasets as plain arrays, the error for those that cannot be read, and files that are never seen half."""
+"""Decoded datasets as plain arrays, and the error for those that cannot be read."""
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-import os
-import secrets
-from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 
@@ -57,16 +51,3 @@ def checked(split: tuple[np.ndarray, np.ndarray], classes: int) -> tuple[np.ndar
     if not len(labels) or labels.min() < 0 or labels.max() >= classes:
         raise ValueError(f"labels must be 0 to {classes - 1}, one of each image, and at least one")
     return images, labels
-
-
-@contextlib.contextmanager
-def written_whole(path: Path) -> Iterator[BinaryIO]:
-    """A file that is written beside `path` and then renamed: other processes see the whole of it or nothing."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    try:
-        with beside.open("wb") as file:
-            yield file
-        os.replace(beside, path)
-    finally:
-        beside.unlink(missing_ok=True)

@@ -226,6 +226,11 @@ class Batches:
             images = augment(images, config.crop, config.flip, stream(self._seed, "augment", step))
         return normalize(images, self._dataset), train.labels.index_select(0, rows)
 
+    def of_epoch(self, step: int, count: int) -> Iterator[Tensor]:
+        """Images of the first `count` batches of the epoch of this step, and of the next ones where it has fewer."""
+        first = step - step % self.steps_per_epoch
+        return (self(first + k)[0] for k in range(1, count + 1))
+
     def _rows(self, step: int) -> Tensor:
         if step < 1:
             raise ValueError(f"step={step}: steps are counted from 1")

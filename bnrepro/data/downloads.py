@@ -20,8 +20,9 @@ from pathlib import Path
 
 import numpy as np
 
+from bnrepro.core.files import write
 from bnrepro.core.schema import Data
-from bnrepro.data.arrays import EMBEDDED, Arrays, DataError, pack, written_whole
+from bnrepro.data.arrays import EMBEDDED, Arrays, DataError, pack
 
 TIMEOUT = 30  # seconds that a download waits for its host
 
@@ -92,7 +93,7 @@ def read_idx(config: Data) -> Arrays:
     missing = [name for name in files if not (folder(config) / name).exists()]
     for name in missing:
         archive = _archive(config, folder(config) / f"{name}.gz", files[name][0], missing)
-        _unpack(folder(config) / name, gzip.decompress(archive))
+        write(gzip.decompress(archive), folder(config) / name)
     images, labels, test_images, test_labels = (_idx(config, folder(config) / name) for name in files)
     return pack((images[:, None], labels), (test_images[:, None], test_labels), CLASSES[config.kind])
 
@@ -127,7 +128,7 @@ def read_cifar10(config: Data) -> Arrays:
         with tarfile.open(fileobj=io.BytesIO(content)) as archive:
             for name in missing:
                 if member := archive.extractfile(f"{FOLDER['cifar10']}/{name}"):
-                    _unpack(folder(config) / name, member.read())
+                    write(member.read(), folder(config) / name)
     *train, test = (_cifar_batch(config, folder(config) / name) for name in CIFAR_MD5)
     images, labels = (np.concatenate(parts) for parts in zip(*train, strict=True))
     return pack((images, labels), test, CLASSES["cifar10"])
@@ -202,8 +203,3 @@ def _damaged(config: Data, path: Path, what: str, md5: str | None) -> DataError:
 
 def _md5(content: bytes | memoryview) -> str:
     return hashlib.md5(content, usedforsecurity=False).hexdigest()
-
-
-def _unpack(path: Path, content: bytes) -> None:
-    with written_whole(path) as file:
-        file.write(content)

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from bnrepro.core import files
 from bnrepro.core.schema import Data
-from bnrepro.data.arrays import Arrays, DataError, pack, written_whole
+from bnrepro.data.arrays import Arrays, DataError, pack
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -130,7 +131,7 @@ def _load(cache: Path) -> Arrays | None:
 
 def _save(cache: Path, found: Arrays) -> None:
     try:
-        with written_whole(cache) as file:
+        with files.written(cache) as file:
             np.savez(file, **asdict(found))
     except OSError as error:
         log.warning("decoded images are not cached and will be decoded again: %s", error)

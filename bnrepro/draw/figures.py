@@ -13,7 +13,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
 
-from bnrepro.core import paths, records
+from bnrepro.core import files, paths, records, run_dir
 from bnrepro.core.identity import flat
 from bnrepro.draw import protocol
 
@@ -55,7 +55,7 @@ def collect(home: Path) -> int:
     runs[whole] = runs[whole].astype("Int64")  # whole numbers stay whole where a run has none yet
     done = [path for path, status in zip(directories, runs["status"], strict=True) if status in records.RESULTS]
     for table in ("metrics", "layers"):
-        records.write_text(_joined(done, table), home / f"{table}.csv")
+        files.write_text(_joined(done, table), home / f"{table}.csv")
     records.write_json(protocol.of(plan["command"], configs, manifests), home / "protocol.json")
     records.write_frame(runs, home / "runs.csv", "runs")
     return len(done)
@@ -153,7 +153,7 @@ def _config(directory: Path) -> dict:
 
 
 def _run_row(directory: Path, config: dict, manifest: dict, axes: list[str]) -> dict:
-    status = records.read_json(directory / "status.json") or {"status": "pending"}
+    status = run_dir.note(directory)
     settings, step = flat(config), status.get("step", 0)
     row = {"run": directory.name, "experiment": directory.parents[1].name, "scale": config["scale"]}
     row |= {"seed": config["seed"], "status": status["status"], "last_step": step, "seconds": status.get("seconds")}

@@ -50,7 +50,7 @@ def summary(planned: grid.Plan) -> int:
     found = [run_dir.status(job.directory) for job in planned.jobs]
     for job, state in zip(planned.jobs, found, strict=True):
         if state != "completed":
-            reason = (records.read_json(job.directory / "status.json") or {}).get("reason", "")
+            reason = run_dir.note(job.directory).get("reason", "")
             print(f"{state:12} {job.name}  {reason}")
     print(", ".join(f"{count} {state}" for state, count in Counter(found).items()))
     return 0 if all(state in records.RESULTS for state in found) else 1
@@ -78,7 +78,7 @@ def reporter(directories: list[Path]) -> Iterator[Callable[[Path], str]]:
     with tqdm(total=total, unit="run", disable=None) as bar:
 
         def report(directory: Path) -> str:
-            note = records.read_json(directory / "status.json") or {}
+            note = run_dir.note(directory)
             state = run_dir.status(directory)
             bar.update()
             report.done += 1
@@ -87,10 +87,12 @@ def reporter(directories: list[Path]) -> Iterator[Callable[[Path], str]]:
             sys.stdout.flush()
             if state == "failed":
                 tqdm.write(f"{'':14}{note.get('reason', '')}; see {directory / 'log.txt'}", file=sys.stdout)
+            for remark in note.get("notes", []):
+                tqdm.write(f"{'':14}{remark}", file=sys.stdout)
             return state
 
         def watch(directories: list[Path]) -> None:
-            notes = [records.read_json(directory / "status.json") or {} for directory in directories]
+            notes = [run_dir.note(directory) for directory in directories]
             steps = dict.fromkeys(f"step {note['step']}/{note['steps']}" for note in notes if "steps" in note)
             bar.set_postfix_str(", ".join(steps))
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bnrepro.core import identity, paths, records, schema
+from bnrepro.core import files, identity, paths, records, schema
 from bnrepro.draw import claims, figures
 from bnrepro.gradients import view
 from bnrepro.report import deviations, publish
@@ -64,7 +64,7 @@ def write(places: dict[str, Path], target: Path, committed: bool) -> None:
     text = template.render(
         experiments=experiments, checklist=CHECKLIST, verdicts=MARKS, general=deviations.general(), committed=committed
     )
-    records.write_text(text, target)
+    files.write_text(text, target)
 
 
 def redrawn(places: dict[str, Path], target: Path) -> dict[str, Path]:

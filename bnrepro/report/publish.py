@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bnrepro.core import paths, records
+from bnrepro.core.files import write_text
 from bnrepro.draw import claims, figures
 
 if TYPE_CHECKING:
@@ -67,7 +68,7 @@ def write_gallery() -> None:
     """Rewrite the README between its two marks."""
     before, _, rest = _readme().read_text().partition(BEGIN)
     after = rest.partition(END)[2]
-    records.write_text(before + gallery() + after, _readme())
+    write_text(before + gallery() + after, _readme())
 
 
 def gallery_is_current() -> bool:
