@@ -17,7 +17,7 @@ from bnrepro import cli
 from bnrepro.core import records, run_dir, schema
 from bnrepro.models import build as models
 from bnrepro.plan import sweep
-from bnrepro.train import execute, trainer
+from bnrepro.train import checkpoint, execute, trainer
 
 # A bare machine has torch, but no Hydra; and running needs no drawing.
 WITHOUT_HYDRA = """
@@ -102,8 +102,8 @@ def test_rows_after_the_checkpoint_and_a_half_saved_one_are_harmless(tiny, train
     interrupted(settings, tmp_path / "run", at=20)
     with open(tmp_path / "run" / "metrics.csv", "a") as file:
         file.write("run,21,4.2,batch,loss,1.0\nrun,22,4.4,bat")
-    checkpoint = (tmp_path / "run" / "checkpoint.pt").read_bytes()
-    (tmp_path / "run" / "checkpoint.pt.tmp").write_bytes(checkpoint[: len(checkpoint) // 2])
+    saved = (tmp_path / "run" / "checkpoint.pt").read_bytes()
+    (tmp_path / "run" / ".checkpoint.pt.0123abcd").write_bytes(saved[: len(saved) // 2])
     assert_same_end(continued(settings, tmp_path / "run"), trained(settings))
 
 
@@ -182,7 +182,7 @@ def test_asked_to_stop_a_run_saves_and_is_interrupted(tiny, trained, tmp_path, n
     assert signal.getsignal(number) is handler
     note = records.read_json(directory / "status.json")
     assert note["reason"] == "at step 5 of 30"
-    state = torch.load(directory / "checkpoint.pt", weights_only=True)
+    state = checkpoint.read(directory / "checkpoint.pt")
     assert state["progress"]["step"] == 5
     steps = []
     assert execute.execute(directory, lambda step, _: steps.append(step)) == "completed"

@@ -7,7 +7,7 @@ import io
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from bnrepro.core import records
+from bnrepro.core import files, records
 
 STEP = records.COLUMNS["layers"].index("step")
 
@@ -55,7 +55,7 @@ class LayersFile:
         text = io.StringIO(newline="")
         kept = [row for row in rows if int(row[STEP]) <= last]
         csv.writer(text, lineterminator="\n").writerows([records.COLUMNS["layers"], *kept])
-        records.write_text(text.getvalue(), self.path)
+        files.write_text(text.getvalue(), self.path)
         self._table = records.Table(self.path, "layers", self._run, len(text.getvalue().encode()))
 
     def _rows(self) -> list[list[str]]:

@@ -5,7 +5,14 @@ names that a user types, training.
 """
 
 from bnrepro.norms.batch_norm import BatchNormFunction, BatchNormManual
-from bnrepro.norms.evaluation import BATCH_NORMS, TRACKING, batch_statistics, evaluating, population_statistics
+from bnrepro.norms.evaluation import (
+    BATCH_NORMS,
+    TRACKING,
+    batch_statistics,
+    evaluating,
+    population_statistics,
+    tracking,
+)
 from bnrepro.norms.ghost import GhostBatchNorm
 from bnrepro.norms.lp import LpNorm
 from bnrepro.norms.noise import Noise
@@ -15,4 +22,5 @@ from bnrepro.norms.shapes import batch_dims
 __all__ = [
     "BATCH_NORMS", "TRACKING", "BatchNormFunction", "BatchNormManual", "BatchRenorm", "Bounds", "GhostBatchNorm",
     "LpNorm", "Noise", "batch_dims", "batch_statistics", "evaluating", "population_statistics",
+    "tracking",
 ]  # fmt: skip

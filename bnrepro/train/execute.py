@@ -7,18 +7,20 @@ started twice, even at once: a lock lets one of them work, and a run that has it
 from __future__ import annotations
 
 import contextlib
-import os
 import signal
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
-from bnrepro.core import provenance, records, run_dir
+from bnrepro.core import files, provenance, records, run_dir
 from bnrepro.core.identity import as_dict, flat
 
 if TYPE_CHECKING:
     from torch import nn
+
+    from bnrepro.train.tasks import Measurement
+    from bnrepro.train.trainer import Run
 
 
 def execute(directory: Path, tick: Callable[[int, int], None] | None = None) -> str:
@@ -26,8 +28,8 @@ def execute(directory: Path, tick: Callable[[int, int], None] | None = None) -> 
 
     Errors of the run are recorded as `failed` with their traceback in log.txt, not raised.
     """
-    with run_dir.lock(directory) as mine:
-        if not mine:
+    with run_dir.lock(directory) as free:
+        if not free:
             return "running"
         if (known := run_dir.status(directory)) in records.RESULTS:
             return known
@@ -37,19 +39,19 @@ def execute(directory: Path, tick: Callable[[int, int], None] | None = None) -> 
 def _attempt(directory: Path, tick: Callable[[int, int], None] | None) -> str:
     attempt = run_dir.Attempt(directory)
 
-    def told(step: int, steps: int) -> None:
+    def after_step(step: int, steps: int) -> None:
         if tick:
             tick(step, steps)
         attempt.pulse(step, steps)
 
     try:
-        found = _train(directory, told, attempt.log)
+        outcome = _train(directory, after_step, attempt.log)
     except BaseException as error:
         return attempt.fail(error)
-    return attempt.end(found)
+    return attempt.end({name: value for name, value in vars(outcome).items() if value != []})
 
 
-def _train(directory: Path, tick: Callable[[int, int], None], log: TextIO) -> dict:
+def _train(directory: Path, tick: Callable[[int, int], None], log: TextIO) -> run_dir.Outcome:
     import torch
 
     from bnrepro.train import tasks
@@ -58,31 +60,34 @@ def _train(directory: Path, tick: Callable[[int, int], None], log: TextIO) -> di
     torch.set_num_threads(config.threads)
     run = tasks.start(config, directory)
     describe(run, log)
-    with asked_to_stop() as stop:
-        outcome = run(stop, lambda step: tick(step, run.steps))
+    try:
+        with asked_to_stop() as stop:
+            outcome = run(stop, lambda step: tick(step, run.steps))
+    finally:
+        for note in run.notes:
+            print(note, file=log)
     run.close()
     if config.train.keep_weights:
         keep_weights(run.model, directory / "weights.pt")
-    return vars(outcome)
+    return outcome
 
 
 def keep_weights(model: nn.Module, path: Path) -> None:
-    """The state_dict on the CPU, written beside its place and renamed: torch.load(path) gives it to any program."""
+    """The state_dict on the CPU: torch.load(path) gives it to any program."""
     import torch
 
-    beside = path.with_name(f"{path.name}.tmp")
-    torch.save({name: tensor.cpu() for name, tensor in model.state_dict().items()}, beside)
-    os.replace(beside, path)
+    with files.written(path) as file:
+        torch.save({name: tensor.cpu() for name, tensor in model.state_dict().items()}, file)
 
 
-def describe(run, log: TextIO, **more: object) -> None:
-    """Say in manifest.json, with `more` facts, and in the log what is run and on what."""
-    _write_manifest(run, more)
+def describe(run: Run | Measurement, log: TextIO) -> None:
+    """Say in manifest.json and in the log what is run and on what."""
+    _write_manifest(run)
     settings = ", ".join(f"{name}={value}" for name, value in flat(as_dict(run.config)).items())
     print(f"{settings}\n{run.model}\n{run.optimizer}", file=log, flush=True)
 
 
-def _write_manifest(run, more: dict) -> None:
+def _write_manifest(run: Run | Measurement) -> None:
     import torch
 
     from bnrepro.train.trainer import parameter_count
@@ -96,7 +101,7 @@ def _write_manifest(run, more: dict) -> None:
         "valid_images": len(run.dataset.valid), "test_images": len(run.dataset.test),
         "parameters": parameter_count(run.model), "steps": run.steps, "steps_per_epoch": run.batches.steps_per_epoch,
     }  # fmt: skip
-    records.write_json(facts | more, run.directory / "manifest.json")
+    records.write_json(facts, run.directory / "manifest.json")
 
 
 @contextlib.contextmanager
@@ -124,6 +129,6 @@ def main() -> int:
             bar.update(0)
 
         found = execute(directory, tick)
-    note = records.read_json(directory / "status.json") or {}
+    note = run_dir.note(directory)
     print(found, note.get("reason", ""))
     return 0 if found in records.RESULTS else 1

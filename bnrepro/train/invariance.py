@@ -84,22 +84,28 @@ def pass_through(model: nn.Module, images: Tensor, labels: Tensor) -> Pass:
     images = images.clone().requires_grad_()
     logits = model(images)
     F.cross_entropy(logits, labels).backward()
-    dl_dweights = [layer.linear.weight.grad for layer in hidden(model)]
-    return Pass(logits.detach(), images.grad, dl_dweights, seen)
+    return Pass(logits.detach(), grad(images), [grad(layer.linear.weight) for layer in hidden(model)], seen)
+
+
+def grad(tensor: Tensor) -> Tensor:
+    """What backward has left there."""
+    if tensor.grad is None:
+        raise ValueError(f"no gradient reached a tensor {list(tensor.shape)}")
+    return tensor.grad
 
 
 @torch.no_grad()
 def identities(norm: nn.Module, x: Tensor, y: Tensor) -> dict[str, float]:
     """Of one batch norm with eps = 0: x and y like [N, C, ...], with gradients."""
-    rows = [tensor.movedim(1, 0).flatten(1) for tensor in (x, x.grad, y.grad)]  # [C, m] each
+    rows = [tensor.movedim(1, 0).flatten(1) for tensor in (x, grad(x), grad(y))]  # [C, m] each
     (x, dl_dx, dl_dy), m = rows, rows[0].shape[1]
-    sigma = x.std(1, correction=0)
+    sigma, gamma = x.std(1, correction=0), norm.get_parameter("weight")
     xhat = (x - x.mean(1, keepdim=True)) / sigma[:, None]
     ours = dl_dx.square().sum(1)
 
     def theirs(share: float) -> Tensor:
         along = dl_dy.sum(1).square() / m + (dl_dy * xhat).sum(1).square() * share
-        return (norm.weight / sigma) ** 2 * (dl_dy.square().sum(1) - along)
+        return (gamma / sigma) ** 2 * (dl_dy.square().sum(1) - along)
 
     size = torch.linalg.vector_norm(dl_dx, dim=1)
     return {

@@ -5,15 +5,18 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 
-from bnrepro.core.schema import Config, Normed
+from bnrepro.core.schema import MLP, VGG11, Config, ResNet
 from bnrepro.data.batches import Dataset
 from bnrepro.models import build as models
 from bnrepro.train import loss as losses
 
+Result = TypeVar("Result")
 Measured = Iterator[tuple[str, str, float]]  # split, metric, value
 
 
@@ -28,7 +31,7 @@ class Overhead:
     def __init__(self, config: Config, dataset: Dataset):
         self.device, self.calls = dataset.mean.device, 0
 
-        def net(model: Normed) -> nn.Module:
+        def net(model: MLP | VGG11 | ResNet) -> nn.Module:
             return models.build(model, dataset.shape, dataset.classes, config.seed).to(self.device)
 
         self.model = net(config.model)
@@ -41,22 +44,26 @@ class Overhead:
             if self.calls == 1:
                 yield split, "saved_bytes", float(saved_bytes(model, images, labels))
             model.zero_grad()
-            loss, forward = self._timed(lambda model=model: losses.loss(model(images), labels))
+            loss, forward = self._timed(partial(_loss, model, images, labels))
             _, backward = self._timed(loss.backward)
             yield split, "forward_seconds", forward
             yield split, "backward_seconds", backward
 
-    def _timed(self, work: Callable[[], object]) -> tuple[object, float]:
+    def _timed(self, work: Callable[[], Result]) -> tuple[Result, float]:
         self._wait()
         start = time.perf_counter()
-        found = work()
+        result = work()
         self._wait()
-        return found, time.perf_counter() - start
+        return result, time.perf_counter() - start
 
     def _wait(self) -> None:
         """A GPU is told what to do and goes on alone."""
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
+
+
+def _loss(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
+    return losses.loss(model(images), labels)
 
 
 def saved_bytes(model: nn.Module, images: Tensor, labels: Tensor) -> int:
@@ -71,6 +78,6 @@ def saved_bytes(model: nn.Module, images: Tensor, labels: Tensor) -> int:
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        loss = losses.loss(model(images), labels)
+        loss = _loss(model, images, labels)
     del loss  # until here the graph kept every storage, so that no address was used twice
     return sum(found.values())

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bnrepro import norms
@@ -17,14 +16,14 @@ from bnrepro.core.schema import Config
 from bnrepro.core.seeds import stream
 from bnrepro.data.batches import Dataset, clumped, normalize
 from bnrepro.data.corruptions import CORRUPTIONS, SEVERITIES
+from bnrepro.train.evaluate import Precision, score
 
 CHUNK = 1000  # images at a time where their number makes no difference
 
 Row = tuple[str, str, float]  # split, metric, value
 
 
-@torch.no_grad()
-def rows(model: nn.Module, dataset: Dataset, config: Config) -> Iterator[Row]:
+def rows(model: nn.Module, dataset: Dataset, config: Config, precision: Precision) -> Iterator[Row]:
     """What config.train.test_batches and corruptions ask for; the size, or the severity, is part of the metric's name.
 
     Test batches come in an order that is the same for all runs on a dataset: mixed as the training batches are
@@ -32,34 +31,32 @@ def rows(model: nn.Module, dataset: Dataset, config: Config) -> Iterator[Row]:
     """
     images, labels, sizes = dataset.test.images, dataset.test.labels, config.train.test_batches
     mixed = _mixed(labels.cpu(), config.data.clump)
+
+    def scores(images: Tensor, batches: Sequence[Tensor]) -> dict[str, float]:
+        return score(model, _taken(dataset, images, batches), precision)
+
     for split, order in (("test_batch", mixed), ("test_sorted", labels.cpu().argsort(stable=True))):
         for size in sizes:
             with norms.batch_statistics(model):
-                found = score(model, dataset, images, labels, whole(order, size))
+                found = scores(images, whole(order, size))
             yield from ((split, f"{name}@{size}", value) for name, value in found.items())
     for name in config.train.corruptions:
         for severity in SEVERITIES:
             changed = CORRUPTIONS[name](images, severity)
             with norms.evaluating(model):
-                found = {"test_corrupted": score(model, dataset, changed, labels, mixed.split(CHUNK))}
+                splits = {"test_corrupted": scores(changed, mixed.split(CHUNK))}
             if sizes:
                 with norms.batch_statistics(model):
-                    batches = whole(mixed, max(sizes))
-                    found["test_corrupted_batch"] = score(model, dataset, changed, labels, batches)
-            for split, scores in found.items():
-                yield from ((split, f"{metric}@{name}{severity}", value) for metric, value in scores.items())
+                    splits["test_corrupted_batch"] = scores(changed, whole(mixed, max(sizes)))
+            for split, found in splits.items():
+                yield from ((split, f"{metric}@{name}{severity}", value) for metric, value in found.items())
 
 
-def score(model: nn.Module, dataset: Dataset, images: Tensor, labels: Tensor, batches: Sequence[Tensor]) -> dict:
-    """Mean loss and accuracy over `batches` of positions, of images uint8 [N, C, H, W]."""
-    loss, correct = 0.0, 0
-    for rows in batches:
-        rows = rows.to(labels.device)
-        logits = model(normalize(images[rows], dataset)).float()
-        loss += F.cross_entropy(logits, labels[rows], reduction="sum").item()
-        correct += int((logits.argmax(1) == labels[rows]).sum())
-    count = sum(len(rows) for rows in batches)
-    return {"loss": loss / count, "accuracy": correct / count}
+def _taken(dataset: Dataset, images: Tensor, batches: Sequence[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
+    """Batches of these positions, of images that stand in the place of the test images, uint8 [N, C, H, W]."""
+    labels = dataset.test.labels
+    for positions in (batch.to(labels.device) for batch in batches):
+        yield normalize(images[positions], dataset), labels[positions]
 
 
 def whole(order: Tensor, size: int) -> Sequence[Tensor]:

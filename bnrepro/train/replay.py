@@ -91,17 +91,6 @@ class Scene:
                 handle.remove()
         return found
 
-    @contextmanager
-    def evaluating(self) -> Iterator[None]:
-        """Inside, all modules are in evaluation mode: moving statistics, no dropout."""
-        modes = [(module, module.training) for module in self.model.modules()]
-        self.model.eval()
-        try:
-            yield
-        finally:
-            for module, training in modes:
-                module.training = training
-
     @cached_property
     def _learned(self) -> list[str]:
         return [name for name, parameter in self.model.named_parameters() if parameter.requires_grad]

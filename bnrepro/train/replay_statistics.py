@@ -6,12 +6,13 @@ negative gradient, `input_q50@3` the median input of unit 3, `grad_share@1.5` th
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from bnrepro.gradients.layers import Layer
+from bnrepro.norms import evaluating
 from bnrepro.train.replay import Params, Scene
 
 Scalar = tuple[str, float]
@@ -102,10 +103,10 @@ def channels(scene: Scene) -> Iterator[Row]:
 
 def saturation(scene: Scene) -> Iterator[Row]:
     """Share of (image, unit) where the activation's slope is below a tenth of its largest; of units where all are."""
-    hidden = [layer for layer in scene.layers if type(layer.activation) in SLOPES]
-    seen = scene.seen([layer.activation for layer in hidden], scene.images)
-    for layer in hidden:
-        flat = SLOPES[type(layer.activation)](seen[layer.activation][1]) < 0.1
+    hidden = [(layer, activation) for layer, activation in activations(scene) if type(activation) in SLOPES]
+    seen = scene.seen([activation for _, activation in hidden], scene.images)
+    for layer, activation in hidden:
+        flat = SLOPES[type(activation)](seen[activation][1]) < 0.1
         yield layer.depth, layer.name, "act_saturated", flat.float().mean().item()
         units = flat.transpose(0, 1).flatten(1)
         yield layer.depth, layer.name, "act_stuck", units.all(1).float().mean().item()
@@ -114,11 +115,11 @@ def saturation(scene: Scene) -> Iterator[Row]:
 def unit_inputs(scene: Scene) -> Iterator[Row]:
     """Percentiles of what goes into the nonlinearity of the first probes.units units of each layer, over held-out
     images, in evaluation mode (Ioffe & Szegedy 2015, Fig. 1b and c)."""
-    hidden = [layer for layer in scene.layers if layer.activation is not None]
-    with scene.evaluating():
-        seen = scene.seen([layer.activation for layer in hidden], scene.held_out())
-    for layer in hidden:
-        values = seen[layer.activation][0].flatten(1)[:, : scene.config.units].double()
+    hidden = activations(scene)
+    with evaluating(scene.model):
+        seen = scene.seen([activation for _, activation in hidden], scene.held_out())
+    for layer, activation in hidden:
+        values = seen[activation][0].flatten(1)[:, : scene.config.units].double()
         found = values.quantile(torch.tensor(PERCENTILES, dtype=values.dtype, device=values.device) / 100, dim=0)
         for percent, row in zip(PERCENTILES, found.tolist(), strict=True):
             for unit, value in enumerate(row):
@@ -128,10 +129,10 @@ def unit_inputs(scene: Scene) -> Iterator[Row]:
 def unit_moments(scene: Scene) -> Iterator[Row]:
     """Mean and variance of what goes into the nonlinearity of the first probes.units units of each layer, over batch
     and positions, in training mode (Santurkar et al. 2018, Fig. 8)."""
-    hidden = [layer for layer in scene.layers if layer.activation is not None]
-    seen = scene.seen([layer.activation for layer in hidden], scene.images)
-    for layer in hidden:
-        values = seen[layer.activation][0].transpose(0, 1).flatten(1)[: scene.config.units].double()
+    hidden = activations(scene)
+    seen = scene.seen([activation for _, activation in hidden], scene.images)
+    for layer, activation in hidden:
+        values = seen[activation][0].transpose(0, 1).flatten(1)[: scene.config.units].double()
         for unit, (mean, variance) in enumerate(zip(values.mean(1), values.var(1, correction=0), strict=True)):
             yield layer.depth, layer.name, f"input_mean@{unit}", mean.item()
             yield layer.depth, layer.name, f"input_var@{unit}", variance.item()
@@ -144,18 +145,23 @@ def variance_shift(scene: Scene) -> Iterator[Row]:
     over moving variance, `variance_shift` that of this ratio or its inverse, whichever is larger; 1 is no shift.
     Channels of which either vanishes are left out. Layers whose norm has no moving variance have no rows.
     """
-    tracked = {layer: norm for layer in scene.layers if (norm := _tracking(layer)) is not None}
-    with scene.evaluating():
+    tracked = {layer: norm for layer in scene.layers if (norm := tracking(layer)) is not None}
+    with evaluating(scene.model):
         seen = [scene.seen(tracked.values(), images) for images in scene.training(SHIFT_BATCHES)] if tracked else []
     for layer, norm in tracked.items():
         values = torch.cat([each[norm][0].transpose(0, 1).flatten(1) for each in seen], 1).double()
-        real, moving = values.var(1), norm.running_var.double()
+        real, moving = values.var(1), norm.get_buffer("running_var").double()
         ratio = (real / moving)[(real > 0) & (moving > 0)]
         yield layer.depth, layer.name, "variance_ratio", ratio.mean().item()
         yield layer.depth, layer.name, "variance_shift", torch.maximum(ratio, 1 / ratio).mean().item()
 
 
-def _tracking(layer: Layer) -> nn.Module | None:
+def activations(scene: Scene) -> list[tuple[Layer, nn.Module]]:
+    """The layers that have a nonlinearity, and that."""
+    return [(layer, layer.activation) for layer in scene.layers if layer.activation is not None]
+
+
+def tracking(layer: Layer) -> nn.Module | None:
     modules = layer.norm.modules() if layer.norm is not None else ()
     return next((module for module in modules if hasattr(module, "running_var")), None)
 
@@ -165,10 +171,10 @@ def norm_inputs(scene: Scene) -> Iterator[Row]:
 
     Where the model has no norm, of what would go into it. Channels that do not vary have neither and are left out.
     """
-    normed = [layer for layer in scene.layers if layer.norm is not None]
-    seen = scene.seen([layer.norm for layer in normed], scene.images)
-    for layer in normed:
-        values = seen[layer.norm][0].transpose(0, 1).flatten(1).double()
+    normed = [(layer, layer.norm) for layer in scene.layers if layer.norm is not None]
+    seen = scene.seen([norm for _, norm in normed], scene.images)
+    for layer, norm in normed:
+        values = seen[norm][0].transpose(0, 1).flatten(1).double()
         centred = values - values.mean(1, keepdim=True)
         std = centred.square().mean(1, keepdim=True).sqrt()
         standard = (centred / std)[std.flatten() > 0]
@@ -184,7 +190,7 @@ OF_LAYERS = {
 }  # fmt: skip
 
 # The slope of a nonlinearity, relative to its largest, from what it puts out.
-SLOPES = {
+SLOPES: dict[type[nn.Module], Callable[[Tensor], Tensor]] = {
     nn.Sigmoid: lambda y: 4 * y * (1 - y),
     nn.Tanh: lambda y: 1 - y * y,
     nn.ReLU: lambda y: (y > 0).float(),

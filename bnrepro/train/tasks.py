@@ -6,8 +6,11 @@ measured is a class of MEASURES: made from (config, dataset), it holds its `mode
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Protocol
+
+from torch import Tensor, nn
 
 from bnrepro.core.records import Table
 from bnrepro.core.run_dir import Interrupted, Outcome
@@ -17,7 +20,16 @@ from bnrepro.train import trainer
 from bnrepro.train.invariance import Invariance
 from bnrepro.train.overhead import Overhead
 
-MEASURES = {"invariance": Invariance, "overhead": Overhead}
+
+class Measure(Protocol):
+    """What a Measurement asks of each batch: rows of metrics.csv, as split, metric and value."""
+
+    model: nn.Module
+
+    def __call__(self, images: Tensor, labels: Tensor, /) -> Iterator[tuple[str, str, float]]: ...
+
+
+MEASURES: dict[str, Callable[[Config, data.Dataset], Measure]] = {"invariance": Invariance, "overhead": Overhead}
 
 
 def start(config: Config, directory: Path) -> trainer.Run | Measurement:
@@ -34,6 +46,7 @@ class Measurement:
         self.steps = trainer.length(config, self.batches.steps_per_epoch)
         self.measure = MEASURES[config.task](config, self.dataset)
         self.model, self.optimizer = self.measure.model, None
+        self.notes: list[str] = []
         self.metrics = Table(directory / "metrics.csv", "metrics", directory.name)
         self.layers = Table(directory / "layers.csv", "layers", directory.name)
 

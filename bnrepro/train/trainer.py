@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
-from torch import nn
+from torch import Tensor, nn
 
-from bnrepro import norms
+from bnrepro.core.identity import key
 from bnrepro.core.records import Table
 from bnrepro.core.run_dir import Interrupted, Outcome
 from bnrepro.core.schema import Config, Probes
@@ -24,22 +21,9 @@ from bnrepro.gradients import registry, schedule
 from bnrepro.gradients.layers import Layer
 from bnrepro.gradients.recorder import Recorder
 from bnrepro.models import build as models
+from bnrepro.train import checkpoint, evaluate, optim, prediction, replay, replay_statistics, weight_decay
 from bnrepro.train import loss as losses
-from bnrepro.train import optim, prediction, replay, replay_statistics, weight_decay
-
-
-@dataclass
-class Progress:
-    """What a continued run needs besides model and optimizer; random streams are functions of seed and step."""
-
-    step: int = 0
-    first_loss: float | None = None
-    last_loss: float | None = None
-    best_accuracy: float = 0.0
-    loss_sum: float = 0.0
-    correct: int = 0
-    seen: int = 0
-    sizes: dict[str, int] = field(default_factory=dict)
+from bnrepro.train.progress import Progress
 
 
 def device_of(config: Config) -> torch.device:
@@ -49,7 +33,9 @@ def device_of(config: Config) -> torch.device:
 
 def length(config: Config, steps_per_epoch: int) -> int:
     """Optimizer steps of the whole run."""
-    return config.train.steps or max(1, round(config.train.epochs * steps_per_epoch))
+    if config.train.steps is not None:
+        return config.train.steps
+    return max(1, round((config.train.epochs or 0) * steps_per_epoch))
 
 
 def cadence(probes: Probes, last: int) -> schedule.Cadence:
@@ -72,18 +58,18 @@ class Run:
         self.device = device_of(config)
         dtype = torch.float64 if config.train.precision == "fp64" else torch.float32
         self.dataset = dataset or data.load(config.data, self.device, dtype)
-        layout = torch.channels_last if config.train.channels_last else torch.contiguous_format
-        model = models.build(config.model, self.dataset.shape, self.dataset.classes, config.seed)
-        self.model = model.to(self.device, dtype, memory_format=layout)
-        self.optimizer = weight_decay.make(config.optim, self.model)
-        self.classifies = not self.dataset.train.labels.is_floating_point()
         self.batches = data.Batches(self.dataset, config.data, config.seed)
         self.steps = length(config, self.batches.steps_per_epoch)
         self.eval_every = max(1, round(config.train.eval_every * self.batches.steps_per_epoch))
+        layout = torch.channels_last if config.train.channels_last else torch.contiguous_format
+        model = models.build(config.model, self.dataset.shape, self.dataset.classes, config.seed)
+        self.model = model.to(self.device, dtype).to(memory_format=layout)
+        self.optimizer = weight_decay.make(config.optim, self.model)
         self.cadence = cadence(config.probes, self.steps)
         self.watched = chosen(models.layers(self.model), config.probes.depths)
         self.recorder = Recorder(self.model, self.watched, registry.chosen(config.probes.statistics), self.cadence)
-        self.progress = Progress()
+        self.progress, self.share = Progress(), evaluate.largest_share(self.dataset)
+        self.notes: list[str] = []  # for status.json: what a reader of the result should know
 
     def train(
         self, stop: Callable[[], bool] = lambda: False, tick: Callable[[int], None] = lambda step: None
@@ -96,8 +82,28 @@ class Run:
         self.open()
         saved = time.monotonic()
         for step in range(self.progress.step + 1, self.steps + 1):
-            if outcome := self.step(step):
-                return outcome
+            images, labels = self.batches(step)
+            optim.set_rate(self.optimizer, self.rate(step))
+            self.recorder.before_forward(step)
+            with self.precision():
+                logits = self.model(images)
+                loss = losses.loss(logits, labels, self.config.train.label_smoothing)
+            self.optimizer.zero_grad()
+            loss.backward()
+            self.layers.write(self.recorder.after_backward(step))
+            value, correct = loss.item(), losses.correct(logits, labels)
+            diverged = self.progress.diverged(value, self.config.train.diverged_above)
+            if diverged or step in self.cadence:
+                self.write(step, "batch", loss=value, accuracy=None if correct is None else correct / len(labels))
+            if diverged:
+                return Outcome("diverged", step, diverged, self.progress.last_loss, self.notes)
+            self.progress.add(value, correct, len(labels))
+            optim.clip(self.model, self.config.train.clip)
+            with self.looking(step, images, labels):
+                self.optimizer.step()
+            if step % self.eval_every == 0 or step == self.steps:
+                self.evaluate(step)
+            self.progress.step = step
             tick(step)
             stopping = stop() and step < self.steps
             if stopping or time.monotonic() - saved > self.config.train.checkpoint_seconds:
@@ -107,142 +113,58 @@ class Run:
                 raise Interrupted(step, self.steps)
         return self.outcome()
 
-    def step(self, step: int) -> Outcome | None:
-        """One optimizer step, and the evaluation if one is due; an outcome if the run has diverged."""
-        images, labels = self.batches(step)
-        optim.set_rate(self.optimizer, self.rate(step))
-        self.recorder.before_forward(step)
-        with self._precision():
-            logits = self.model(images)
-            loss = losses.loss(logits, labels, self.config.train.label_smoothing)
-        self.optimizer.zero_grad()
-        loss.backward()
-        if outcome := self.after_backward(step, loss.item(), losses.correct(logits, labels), len(labels)):
-            return outcome
-        optim.clip(self.model, self.config.train.clip)
-        with self._looking(step, images, labels):
-            self.optimizer.step()
-        self.after_update(step)
-        return None
-
     __call__ = train
-
-    def close(self) -> None:
-        self.metrics.close()
-        self.layers.close()
-
-    def after_backward(self, step: int, loss: float, correct: int | None, count: int) -> Outcome | None:
-        """Record this step's batch and layers; an outcome if the loss says that the run has diverged.
-
-        `loss` is that of the `count` images of the batch, `correct` how many were classified correctly, None for real
-        targets.
-        """
-        now = self.progress
-        self.layers.write(self.recorder.after_backward(step))
-        finite = abs(loss) < float("inf")
-        now.first_loss = loss if now.first_loss is None else now.first_loss
-        diverged = not finite or loss > self.config.train.diverged_above * now.first_loss
-        if step in self.cadence or diverged:
-            self._write(step, "batch", loss=loss, accuracy=None if correct is None else correct / count)
-        if diverged:
-            reason = f"loss {loss:g}" if not finite else f"loss {loss:g} above the bound on {now.first_loss:g}"
-            return Outcome("diverged", step, reason, now.last_loss)
-        now.last_loss = loss
-        now.loss_sum += loss * count
-        now.correct += correct or 0
-        now.seen += count
-        return None
-
-    def after_update(self, step: int) -> None:
-        """Evaluate the updated model if that is due, and count the step."""
-        if step % self.eval_every == 0 or step == self.steps:
-            self._evaluate(step)
-        self.progress.step = step
-
-    @contextmanager
-    def _looking(self, step: int, images: torch.Tensor, labels: torch.Tensor) -> Iterator[None]:
-        """Around the update of a step of the cadence: the passes of `probes.passes`, which leave it as it is."""
-        if not self.config.probes.passes or step not in self.cadence:
-            yield
-            return
-        held_out, training = self._held_out_images, partial(self._training_images, step)
-        scene = replay.Scene(
-            self.model, self.watched, self.config.probes, images, labels, held_out, training, self._precision, step,
-            smoothing=self.config.train.label_smoothing,
-        )  # fmt: skip
-        with replay.around(scene):
-            yield
-        self._write(step, "batch", **dict(replay_statistics.of_run(scene)))
-        self.layers.write((step, *row) for row in replay_statistics.of_layers(scene))
-
-    def _evaluate(self, step: int) -> None:
-        """Write the mean of the training batches since the last evaluation, and the held-out splits after this step."""
-        now = self.progress
-        accuracy = now.correct / now.seen
-        self._write(step, "train", loss=now.loss_sum / now.seen, accuracy=accuracy if self.classifies else None)
-        now.best_accuracy = max(now.best_accuracy, accuracy)
-        now.loss_sum, now.correct, now.seen = 0.0, 0, 0
-        for split in ("valid", "test"):
-            self._write(step, split, **self._score(split))
-        if count := self.config.train.population_batches:
-            for precise in (False, True) if self.config.train.precise else (False,):
-                images = self._training_images(step, count)
-                with self._precision(), norms.population_statistics(self.model, images, precise):
-                    self._write(step, "test_precise" if precise else "test_population", **self._score("test"))
-        if step == self.steps:
-            with self._precision():
-                for split, metric, value in prediction.rows(self.model, self.dataset, self.config):
-                    self._write(step, split, **{metric: value})
-
-    def _training_images(self, step: int, count: int) -> Iterator[torch.Tensor]:
-        """The first `count` batches of the epoch of this step."""
-        first = step - step % self.batches.steps_per_epoch
-        return (self.batches(first + k)[0] for k in range(1, count + 1))
-
-    def _held_out_images(self) -> torch.Tensor:
-        """1,000 test images, the same for all runs."""
-        return next(data.evaluation_batches(self.dataset.test, self.dataset))[0]
-
-    @torch.inference_mode()
-    def _score(self, split: str) -> dict[str, float]:
-        images_of = getattr(self.dataset, split)
-        if len(images_of) == 0:
-            return {}
-        training = self.model.training
-        self.model.eval()
-        loss, correct = 0.0, 0
-        for images, labels in data.evaluation_batches(images_of, self.dataset):
-            with self._precision():
-                logits = self.model(images)
-            loss += F.cross_entropy(logits.float(), labels, reduction="sum").item()
-            correct += int((logits.argmax(1) == labels).sum())
-        self.model.train(training)
-        return {"loss": loss / len(images_of), "accuracy": correct / len(images_of)}
-
-    def _precision(self) -> torch.autocast:
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.train.precision == "bf16")
-
-    def _write(self, step: int, split: str, **values: float | None) -> None:
-        epoch = step / self.batches.steps_per_epoch
-        found = ((name, value) for name, value in values.items() if value is not None)
-        self.metrics.write((step, round(epoch, 4), split, name, value) for name, value in found)
 
     def rate(self, step: int) -> float:
         return optim.rate(self.config.optim.lr, self.config.schedule, step, self.steps, self.batches.steps_per_epoch)
 
+    def precision(self) -> torch.autocast:
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.train.precision == "bf16")
+
+    def write(self, step: int, split: str, **values: float | None) -> None:
+        """Rows of metrics.csv; what is None has none."""
+        epoch = round(step / self.batches.steps_per_epoch, 4)
+        self.metrics.write((step, epoch, split, name, value) for name, value in values.items() if value is not None)
+
+    @contextmanager
+    def looking(self, step: int, images: Tensor, labels: Tensor) -> Iterator[None]:
+        """Around the update of a step of the cadence: the passes of `probes.passes`, which leave it as it is."""
+        if not self.config.probes.passes or step not in self.cadence:
+            yield
+            return
+        held_out, training = partial(evaluate.first_images, self.dataset), partial(self.batches.of_epoch, step)
+        scene = replay.Scene(
+            self.model, self.watched, self.config.probes, images, labels, held_out, training, self.precision, step,
+            self.config.train.label_smoothing,
+        )  # fmt: skip
+        with replay.around(scene):
+            yield
+        self.write(step, "batch", **dict(replay_statistics.of_run(scene)))
+        self.layers.write((step, *row) for row in replay_statistics.of_layers(scene))
+
+    def evaluate(self, step: int) -> None:
+        """The mean of the training batches since the last evaluation, and the held-out splits after this step."""
+        loss, accuracy = self.progress.mean(self.share)
+        self.write(step, "train", loss=loss, accuracy=accuracy)
+        training = partial(self.batches.of_epoch, step)
+        for split, scores in evaluate.held_out(self.model, self.dataset, self.config.train, training, self.precision):
+            self.write(step, split, **scores)
+        if step == self.steps:
+            for split, metric, value in prediction.rows(self.model, self.dataset, self.config, self.precision):
+                self.write(step, split, **{metric: value})
+            self.notes += evaluate.disagreement(self.model, self.dataset, training, self.precision)
+
     def outcome(self) -> Outcome:
         """What became of a run whose last step is done."""
-        bound = self.config.train.stalled_below
-        if bound is not None and self.progress.best_accuracy < bound / self.dataset.classes:
-            reason = f"training accuracy never above {self.progress.best_accuracy:.3f}"
-            return Outcome("stalled", self.steps, reason, self.progress.last_loss)
-        return Outcome("completed", self.steps, "", self.progress.last_loss)
+        reason = self.progress.stalled(self.config.train.stalled_below, self.dataset.classes)
+        status = "stalled" if reason else "completed"
+        return Outcome(status, self.steps, reason, self.progress.last_loss, self.notes)
 
     def open(self) -> None:
         """Open the tables, cut back to the checkpoint where there is one, so that no row is missing or doubled."""
-        checkpoint = self.directory / "checkpoint.pt"
-        if checkpoint.exists():
-            state = torch.load(checkpoint, map_location=self.device, weights_only=True)
+        state, self.notes = checkpoint.load(self.directory, key(self.config), self.model, self.device)
+        if state:
+            self.notes = state.get("notes", []) + self.notes
             self.model.load_state_dict(state["model"])
             self.optimizer.load_state_dict(state["optimizer"])
             self.progress = Progress(**state["progress"])
@@ -254,26 +176,25 @@ class Run:
         self.layers = Table(self.directory / "layers.csv", "layers", name, sizes.get("layers", 0))
 
     def save(self) -> None:
-        """Write the checkpoint beside its place and rename it: a kill in between leaves the older one."""
+        """Write the checkpoint, after the rows that it counts on."""
+        for table in (self.metrics, self.layers):
+            table.flush()
         self.progress.sizes = {"metrics": self.metrics.size(), "layers": self.layers.size()}
-        state = {
+        state: checkpoint.State = {
+            "key": key(self.config),
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "progress": vars(self.progress),
+            "notes": self.notes,
             "dropout": torch.get_rng_state(),
         }
         if self.device.type == "cuda":
             state["dropout_cuda"] = torch.cuda.get_rng_state(self.device)
-        beside = self.directory / "checkpoint.pt.tmp"
-        torch.save(_copied(state), beside)
-        os.replace(beside, self.directory / "checkpoint.pt")
+        checkpoint.save(state, self.directory)
 
-
-def _copied(state: object) -> object:
-    """The same with tensors of their own memory: of a view, torch.save would write all that it is a view of."""
-    if isinstance(state, dict):
-        return {name: _copied(value) for name, value in state.items()}
-    return state.clone() if isinstance(state, torch.Tensor) else state
+    def close(self) -> None:
+        self.metrics.close()
+        self.layers.close()
 
 
 def parameter_count(model: nn.Module) -> int:
