@@ -158,7 +158,7 @@ def test_claims_become_the_rows_of_their_table():
     frame = claims.frame([claim(1.0, 2.0, least=1.0), claim(NAN, NAN, n=0)])
     assert list(frame) == COLUMNS["claims"]
     assert frame.iloc[0].tolist() == [
-        "c", "Someone 2015", "it is so", "4.1 (stated)", 1.5, 1.0, 2.0, 5, "95% interval >= 1, n >= 5", "reproduced",
+        "c", "size", "Someone 2015", "it is so", "4.1 (stated)", 1.5, 1.0, 2.0, 5, "95% interval >= 1, n >= 5", "reproduced",
     ]  # fmt: skip
     assert frame["verdict"].tolist() == ["reproduced", "not enough runs"]
     assert list(claims.frame([])) == COLUMNS["claims"]

@@ -25,7 +25,7 @@ COLUMNS = {
     "runs": ["run", "experiment", "scale", "seed", "status", "last_step", "seconds", "device", "precision"]
     + ["data", "data_sha256", "train_images", "epochs", "parameters", "commit", "dirty"],  # then the varied keys
     "figure": ["panel", "series", "x", "y", "low", "high", "n"],
-    "claims": ["claim", "source", "statement", "paper", "ours", "low", "high", "n", "rule", "verdict"],
+    "claims": ["claim", "kind", "source", "statement", "paper", "ours", "low", "high", "n", "rule", "verdict"],
 }
 
 # The first three are results: they appear in figures and counts, and are never run again.

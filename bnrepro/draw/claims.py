@@ -96,7 +96,7 @@ def frame(claims: Iterable[Claim]) -> pd.DataFrame:
     rows = []
     for claim in claims:
         numbers = asdict(claim.ours)
-        texts = {"claim": claim.claim, "source": claim.source, "statement": claim.statement, "paper": claim.paper}
+        texts = {name: getattr(claim, name) for name in ("claim", "kind", "source", "statement", "paper")}
         numbers["ours"] = numbers.pop("value")
         rows.append({**texts, **numbers, "rule": claim.rule, "verdict": claim.verdict})
     return pd.DataFrame(rows, columns=COLUMNS["claims"])
