@@ -178,12 +178,12 @@ def _best(tables: Tables) -> dict[str, dict[int, float]]:
 
 
 def _share(best: dict[str, dict[int, float]]) -> stats.Estimate:
-    """(last - none) / (all - none), by resampling the seeds of all three arms together."""
+    """(last - none) / (all - none), the seeds of all three arms left out one by one together."""
     seeds = sorted(set.intersection(*(set(values) for values in best.values())))
 
-    def share(x: np.ndarray) -> np.ndarray:
-        none, both, last = np.moveaxis(x.mean(-2), -1, 0)
+    def share(x: np.ndarray) -> float:
+        none, both, last = x.mean(0)
         with np.errstate(divide="ignore", invalid="ignore"):  # without a gain there is no share of it
             return (last - none) / (both - none)
 
-    return stats.bootstrap([[best[arm][seed] for arm in ARMS] for seed in seeds], share)
+    return stats.jackknife([[best[arm][seed] for arm in ARMS] for seed in seeds], share)

@@ -117,4 +117,4 @@ def _costs(tables: Tables) -> pd.DataFrame:
 def _ratio_of_sums(extra: pd.DataFrame) -> stats.Estimate:
     """Backward over forward, summed over the repetitions: single differences may be near 0."""
     pairs = extra[["backward", "forward"]].dropna().to_numpy()
-    return stats.bootstrap(pairs, lambda x: np.divide(x[..., 0].sum(-1), x[..., 1].sum(-1)))
+    return stats.jackknife_log(pairs, lambda x: x[:, 0].sum() / x[:, 1].sum())

@@ -131,13 +131,13 @@ def _fits(tables: Tables) -> dict[tuple[str, int], stats.Estimate]:
         theirs = printed.reindex(cells.columns)
         cells, theirs = cells.loc[:, theirs.notna().to_numpy()], theirs.dropna().to_numpy()
         if cells.size:  # another depth has none of the printed cells
-            found[norm, width] = stats.bootstrap(cells.to_numpy(), partial(_typical_factor, theirs=theirs))
+            found[norm, width] = stats.jackknife_log(cells.to_numpy(), partial(_typical_factor, theirs=theirs))
     return found
 
 
-def _typical_factor(ours: np.ndarray, theirs: np.ndarray) -> np.ndarray:
-    """Of cells (..., seed, cell), pooled over the seeds by their median."""
-    return np.exp(np.abs(np.log(np.median(ours, axis=-2) / theirs)).mean(axis=-1))
+def _typical_factor(ours: np.ndarray, theirs: np.ndarray) -> float:
+    """Of cells (seed, cell), pooled over the seeds by their geometric mean."""
+    return float(np.exp(np.abs(np.log(ours).mean(axis=0) - np.log(theirs)).mean()))
 
 
 def _per_seed(curves: pd.DataFrame, norm: str, statistic: Callable[[np.ndarray], float]) -> stats.Estimate:

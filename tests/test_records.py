@@ -163,11 +163,11 @@ def test_the_schema_is_pinned():
         "run experiment scale seed status last_step seconds device precision data data_sha256 train_images epochs "
         "parameters commit dirty"
     )
-    assert records.VERSION == 1
+    assert records.VERSION == 2
     assert {table: " ".join(columns) for table, columns in COLUMNS.items()} == {
         "metrics": "run step epoch split metric value",
         "layers": "run step depth layer statistic value",
         "runs": runs,
         "figure": "panel series x y low high n",
-        "claims": "claim source statement paper ours low high n rule verdict",
+        "claims": "claim source statement paper ours low high n method level look rule verdict",
     }

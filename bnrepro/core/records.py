@@ -17,7 +17,7 @@ from bnrepro.core import files
 if TYPE_CHECKING:
     import pandas as pd
 
-VERSION = 1
+VERSION = 2  # 2: claims.csv says how its interval was made and at which look
 
 COLUMNS = {
     "metrics": ["run", "step", "epoch", "split", "metric", "value"],
@@ -25,7 +25,8 @@ COLUMNS = {
     "runs": ["run", "experiment", "scale", "seed", "status", "last_step", "seconds", "device", "precision"]
     + ["data", "data_sha256", "train_images", "epochs", "parameters", "commit", "dirty"],  # then the varied keys
     "figure": ["panel", "series", "x", "y", "low", "high", "n"],
-    "claims": ["claim", "kind", "source", "statement", "paper", "ours", "low", "high", "n", "rule", "verdict"],
+    "claims": ["claim", "kind", "source", "statement", "paper", "ours", "low", "high", "n", "method", "level", "look"]
+    + ["rule", "verdict"],
 }
 
 # The first three are results: they appear in figures and counts, and are never run again.

@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import Any
 
-from bnrepro.core.records import COLUMNS
 from bnrepro.draw.stats import Estimate
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 KINDS = ("identity", "size", "sign")
 SIGN = "the sign is the claim"
-VERDICTS = ("reproduced", "not reproduced", "inconclusive", "not enough runs")
+VERDICTS = ("reproduced", "not reproduced", "inconclusive", "not enough runs", "pilot")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,11 +57,11 @@ class Claim:
             bounds = f"<= {self.most:g}"
         else:
             bounds = f"within {self.least:g} to {self.most:g}"
-        return f"95% interval {bounds}, n >= {self.needed}" + (f" ({self.because})" if self.because else "")
+        return f"interval {bounds}, n >= {self.needed}" + (f" ({self.because})" if self.because else "")
 
-    @property
-    def verdict(self) -> str:
-        low, high = self.ours.low, self.ours.high
+    def verdict(self, level: float) -> str:
+        """By the interval that misses the true value with probability `level`."""
+        low, high = self.ours.at(level)
         if self.ours.n < self.needed or math.isnan(low):
             return "not enough runs"
         if self.least <= low and high <= self.most:
@@ -87,16 +82,3 @@ def number(row) -> str:
     if row.n == 0:
         return "none"
     return f"{row.ours:.4g}" + (f" [{row.low:.4g}, {row.high:.4g}]" if row.low == row.low else "")
-
-
-def frame(claims: Iterable[Claim]) -> pd.DataFrame:
-    """The table claims.csv."""
-    import pandas as pd
-
-    rows = []
-    for claim in claims:
-        numbers = asdict(claim.ours)
-        texts = {name: getattr(claim, name) for name in ("claim", "kind", "source", "statement", "paper")}
-        numbers["ours"] = numbers.pop("value")
-        rows.append({**texts, **numbers, "rule": claim.rule, "verdict": claim.verdict})
-    return pd.DataFrame(rows, columns=COLUMNS["claims"])

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from bnrepro.core import files, paths, records, run_dir
 from bnrepro.core.identity import flat
-from bnrepro.draw import protocol
+from bnrepro.draw import looks, protocol
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -36,6 +36,11 @@ def about(name: str) -> dict:
     import yaml
 
     return yaml.safe_load((paths.CONF / "experiment" / f"{name}.yaml").read_text())
+
+
+def plan_of_looks(name: str, scale: str) -> list[int] | None:
+    """After how many seeds the claims are judged: the YAML's `looks`, or the default; None at scale quick."""
+    return None if scale == "quick" else list(about(name).get("looks", looks.DEFAULT))
 
 
 def collect(home: Path) -> int:
@@ -69,13 +74,13 @@ def draw(name: str, directory: Path) -> pd.DataFrame:
     import matplotlib.pyplot as plt
 
     from bnrepro.core import style
-    from bnrepro.draw import claims
+    from bnrepro.draw import verdicts
 
     module, tables = experiment(name), records.load(directory)
     data = module.data(tables)
     records.write_frame(data, directory / "figure.csv", "figure")
     data = records.read(directory / "figure.csv", "figure")  # what is drawn is what the file says
-    judged = claims.frame(module.claims(tables))
+    judged = verdicts.frame(module.claims, tables, plan_of_looks(name, tables.scale))
     records.write_frame(judged, directory / "claims.csv", "claims")
     with plt.rc_context(style.RC):
         figure = plt.figure(figsize=(style.WIDTH, 3.2))

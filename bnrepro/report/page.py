@@ -19,7 +19,7 @@ from bnrepro.report import deviations, publish
 if TYPE_CHECKING:
     import pandas as pd
 
-MARKS = dict(zip(claims.VERDICTS, "✓✗≈…", strict=True))  # a verdict is never told by its colour alone
+MARKS = dict(zip(claims.VERDICTS, "✓✗≈…◌", strict=True))  # a verdict is never told by its colour alone
 
 # What reviewers of a reproduction ask for, what we answer, and the section of each experiment (or #one of the page).
 CHECKLIST = (

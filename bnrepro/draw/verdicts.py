@@ -1,0 +1,63 @@
+"""Verdicts of an experiment's claims, by the plan of looks that its YAML states.
+
+With a plan, seeds 100 and up count: a claim is judged after so many of them as the plan says, at the plan's level, and
+at no other n; the first look that decides stands. Runs of smaller seeds are a pilot, which decides nothing. Without a
+plan (scale quick) all seeds are judged once, by an interval of 95 %.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from bnrepro.core.records import COLUMNS, Tables
+from bnrepro.draw import looks, stats
+from bnrepro.draw.claims import Claim
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Claims = Callable[[Tables], Iterable[Claim]]
+DECIDED = ("reproduced", "not reproduced")
+
+
+def frame(claims: Claims, tables: Tables, plan: Sequence[int] | None) -> pd.DataFrame:
+    """The table claims.csv; `plan` is the numbers of seeds of the looks, None for all seeds at once."""
+    import pandas as pd
+
+    judged = _fixed(claims, tables) if plan is None else _by_looks(claims, tables, plan)
+    return pd.DataFrame(judged, columns=COLUMNS["claims"])
+
+
+def _fixed(claims: Claims, tables: Tables) -> list[dict]:
+    return [_row(claim, stats.LEVEL, "fixed n", claim.verdict(stats.LEVEL)) for claim in claims(tables)]
+
+
+def _by_looks(claims: Claims, tables: Tables, plan: Sequence[int]) -> list[dict]:
+    counted = sorted(seed for seed in set(tables.runs["seed"]) if seed >= looks.FIRST_SEED)
+    planned = ", ".join(map(str, plan))
+    if not counted:
+        return [_row(claim, stats.LEVEL, f"pilot, planned {planned}", "pilot") for claim in claims(tables)]
+    level, rows = looks.level(plan), {}
+    for n in [n for n in plan if n <= len(counted)]:
+        for claim in claims(_of(tables, counted[:n])):
+            if claim.claim not in rows or rows[claim.claim]["verdict"] not in DECIDED:
+                rows[claim.claim] = _row(claim, level, f"{n} of {planned}", claim.verdict(level))
+    if not rows:
+        few = claims(_of(tables, counted))
+        return [_row(claim, level, f"before {planned}", "not enough runs") for claim in few]
+    return list(rows.values())
+
+
+def _of(tables: Tables, seeds: Sequence[int]) -> Tables:
+    """The tables of these seeds."""
+    kept = {name: table[table["seed"].isin(seeds)] for name, table in vars(tables).items()}
+    return replace(tables, **kept)
+
+
+def _row(claim: Claim, level: float, look: str, verdict: str) -> dict:
+    low, high = claim.ours.at(level)
+    texts = {name: getattr(claim, name) for name in ("claim", "kind", "source", "statement", "paper")}
+    numbers = {"ours": claim.ours.value, "low": low, "high": high, "n": claim.ours.n, "method": claim.ours.method}
+    return texts | numbers | {"level": level, "look": look, "rule": claim.rule, "verdict": verdict}
