@@ -14,7 +14,9 @@ from bnrepro.draw import figures
 
 def verdicts(name: str, tables: Tables) -> dict[str, tuple]:
     """{claim: (verdict, ours, n)}"""
-    return {one.claim: (one.verdict, one.ours.value, one.ours.n) for one in figures.experiment(name).claims(tables)}
+    return {
+        one.claim: (one.verdict(0.05), one.ours.value, one.ours.n) for one in figures.experiment(name).claims(tables)
+    }
 
 
 def joined(runs: list[dict], metrics: list[tuple] = (), layers: list[tuple] = ()) -> Tables:
