@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import copy
 import itertools
+import lzma
+import shutil
+from pathlib import Path
 
 import pytest
 import torch
 
-from bnrepro.core import checks, records, run_dir, schema
+from bnrepro.core import checks, paths, records, run_dir, schema
 from bnrepro.train import trainer
 
 torch.set_num_threads(1)
+RESULTS = paths.RESULTS
 
 TINY = {
     "device": "cpu",
@@ -69,3 +73,17 @@ def values():
         return dict(zip(rows["step"], rows["value"], strict=True))
 
     return read
+
+
+@pytest.fixture
+def published():
+    """published(NAME, HOME): a copy of the published files of an experiment, its large tables unpacked."""
+
+    def copied(name: str, home: Path) -> Path:
+        shutil.copytree(RESULTS / name, home)
+        for packed in home.glob("*.xz"):
+            packed.with_suffix("").write_bytes(lzma.decompress(packed.read_bytes()))
+            packed.unlink()
+        return home
+
+    return copied

@@ -79,10 +79,10 @@ def parsed(committed) -> Page:
 
 
 @pytest.fixture
-def home(tmp_path) -> Path:
+def home(tmp_path, published) -> Path:
     """outputs/quick/NAME as a user's own run would leave it, from which pages are made in this process."""
     home = tmp_path / "quick" / NAME
-    shutil.copytree(paths.RESULTS / NAME, home)
+    published(NAME, home)
     runs = pd.read_csv(home / "runs.csv", dtype=str, keep_default_na=False).assign(scale="quick")
     runs.to_csv(home / "runs.csv", index=False)
     return home
@@ -218,7 +218,7 @@ def test_what_is_not_reproduced_is_listed_and_counted(verdict, home):
     total = len(pd.read_csv(home / "claims.csv"))
     expected = {"reproduced": total - 1} | {verdict: 1} if verdict != "reproduced" else {verdict: total}
     assert [int(count) for count in counts] == [expected.get(one, 0) for one in claims.VERDICTS]
-    assert " 3 of 5 " in found.after(f"{NAME}-claim-relu_32"), "seeds without a value are said"
+    assert " 3 of 6 " in found.after(f"{NAME}-claim-relu_32"), "seeds without a value are said"
 
 
 def test_a_page_on_which_all_holds_says_so(home):
@@ -232,8 +232,8 @@ def test_ours_stands_beside_the_committed_reference_only_when_it_is_ours(home):
     words = written(home).after(f"{NAME}-reference")
     assert f"at scale quick, results/{NAME} at scale laptop" in words
     first = pd.read_csv(paths.RESULTS / NAME / "claims.csv").iloc[0]
-    assert f"{first['statement']} {first['ours']:.4g}" in words and "n = 3 of 5 inconclusive" in words
-    assert f"n = 5 {first['verdict']}" in words
+    assert f"{first['statement']} {first['ours']:.4g}" in words and "n = 3 of 6 inconclusive" in words
+    assert f"n = 6 {first['verdict']}" in words
     assert f"{NAME}-reference" not in written(home, committed=True).ids
 
 
@@ -260,8 +260,8 @@ def test_the_same_tables_make_the_same_page(home):
     assert texts[0] == texts[1]
 
 
-def test_a_published_experiment_without_a_table_is_one_line(tmp_path, monkeypatch, capsys):
-    shutil.copytree(paths.RESULTS / NAME, tmp_path / "results" / NAME)
+def test_a_published_experiment_without_a_table_is_one_line(tmp_path, monkeypatch, capsys, published):
+    published(NAME, tmp_path / "results" / NAME)
     (tmp_path / "results" / NAME / "layers.csv").unlink()
     monkeypatch.setattr(paths, "RESULTS", tmp_path / "results")
     with pytest.raises(SystemExit) as left:

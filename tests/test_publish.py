@@ -21,18 +21,15 @@ README = f"before\n{publish.BEGIN}\nold\n{publish.END}\nafter\n"
 
 
 @pytest.fixture
-def checkout(tmp_path, monkeypatch):
+def checkout(tmp_path, monkeypatch, published):
     """A checkout with one published experiment, a README, and nothing run yet; commands run in it."""
+    published(NAME, tmp_path / "results" / NAME)
     monkeypatch.setattr(paths, "ROOT", tmp_path)
     monkeypatch.setattr(paths, "RESULTS", tmp_path / "results")
-    shutil.copytree(RESULTS / NAME, tmp_path / "results" / NAME)
     (tmp_path / "README.md").write_text(README)
     publish.write_gallery()
     monkeypatch.chdir(tmp_path)
     return tmp_path
-
-
-RESULTS = paths.RESULTS
 
 
 @pytest.fixture
@@ -135,7 +132,7 @@ def test_a_file_that_is_missing_is_named(checkout, file, monkeypatch):
 def test_publish_copies_all_that_a_reader_needs_and_writes_the_gallery(run_here, checkout, capsys):
     code, out, err = command(capsys, "publish", NAME, "scale=laptop")
     assert (code, err) == (0, "") and str(checkout / "results" / NAME) in out
-    copied = {path.name for path in (checkout / "results" / NAME).iterdir()}
+    copied = {path.name.removesuffix(".xz") for path in (checkout / "results" / NAME).iterdir()}
     assert copied == {*publish.TABLES, *publish.DRAWN}
     assert "runs" in publish.TABLES[0] and "protocol.json" in copied
     text = (checkout / "README.md").read_text()
@@ -158,7 +155,7 @@ def test_links_of_the_gallery_lead_to_its_headings(checkout):
 
 @pytest.mark.parametrize(
     ("column", "value", "said"),
-    [("status", "failed", "1 of 140 runs have no result"), ("dirty", "True", "1 runs ran on uncommitted code")],
+    [("status", "failed", "1 of 168 runs have no result"), ("dirty", "True", "1 runs ran on uncommitted code")],
 )
 def test_runs_that_failed_or_ran_on_changed_code_are_not_published(run_here, checkout, capsys, column, value, said):
     change(run_here / "runs.csv", 0, column, value)
@@ -207,10 +204,10 @@ def test_redrawing_mends_figure_and_gallery(checkout, capsys):
 
 def test_nothing_published_names_a_path_or_a_dirty_run():
     """Places on a machine and its name say nothing about a result."""
-    for path in RESULTS.glob("*/*"):
+    for path in paths.RESULTS.glob("*/*"):
         text = path.read_bytes()
         assert not re.search(rb"/(tmp|home|root|Users|work)/", text), path
-    for path in RESULTS.glob("*/protocol.json"):
+    for path in paths.RESULTS.glob("*/protocol.json"):
         assert all(not facts["dirty"] for facts, _ in json.loads(path.read_text())["commits"])
 
 
