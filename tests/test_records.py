@@ -169,5 +169,5 @@ def test_the_schema_is_pinned():
         "layers": "run step depth layer statistic value",
         "runs": runs,
         "figure": "panel series x y low high n",
-        "claims": "claim source statement paper ours low high n method level look rule verdict",
+        "claims": "claim kind source statement paper ours low high n method level look rule verdict",
     }
