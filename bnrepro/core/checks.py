@@ -66,6 +66,12 @@ def known_fields() -> dict[str, dataclasses.Field]:
     return found
 
 
+def is_argument(name: str) -> bool:
+    """Whether it is an argument of something that was registered or that torch has: model.norm_arguments.alpha."""
+    spec = known_fields().get(name.rpartition(".")[0])
+    return spec is not None and spec.default_factory is not dataclasses.MISSING and spec.default_factory() == {}
+
+
 def _build_section(cls: type, content: dict[str, Any], prefix: str) -> Any:
     hints = typing.get_type_hints(cls)
     specs = {spec.name: spec for spec in dataclasses.fields(cls)}

@@ -118,3 +118,48 @@ def norm(name: str) -> Norm:
     found = NORMS[name]
     assert isinstance(found, Norm)
     return found
+
+
+@dataclass(frozen=True)
+class Registration:
+    """One registered name and how it looks in figures."""
+
+    names: Names
+    entry: Entry
+    look: dict[str, str]
+
+
+REGISTERED: list[Registration] = []
+SECTIONS: dict[str, dict[str, type]] = {}  # "model" and "optimizer": the kinds of core/schema, which fills this in
+
+# Paul Tol's muted scheme, less what the package's own arms have.
+FREE_COLORS = ("#882255", "#44AA99", "#332288", "#999933", "#AA4499", "#661100")
+FREE_MARKERS = ("X", "P", "8", "d", "p", "H")
+
+
+def enter(registration: Registration) -> None:
+    """Raises ConfigError for a name that is taken."""
+    names, entry = registration.names, registration.entry
+    kinds = SECTIONS.get(names.what, {})
+    if entry.name in kinds:
+        raise ConfigError(names.what, entry.name, "is registered already; take another name")
+    names.add(entry)
+    if entry.fields:
+        kinds[entry.name] = entry.fields
+    REGISTERED.append(registration)
+
+
+def leave(registration: Registration) -> None:
+    registration.names.remove(registration.entry.name)
+    SECTIONS.get(registration.names.what, {}).pop(registration.entry.name, None)
+    REGISTERED.remove(registration)
+
+
+def looks() -> dict[str, dict[str, str]]:
+    """Label, colour and marker of every registered name; those that give none get free ones, in their order."""
+    found: dict[str, dict[str, str]] = {}
+    for registration in REGISTERED:
+        place = len(found) % len(FREE_COLORS)
+        free = {"label": registration.entry.name, "color": FREE_COLORS[place], "marker": FREE_MARKERS[place]}
+        found[registration.entry.name] = free | registration.look
+    return found

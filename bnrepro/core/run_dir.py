@@ -10,6 +10,7 @@ import json
 import logging
 import os
 import secrets
+import shutil
 import sys
 import time
 import traceback
@@ -18,7 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TextIO
 
-from bnrepro.core import checks, files, records
+from bnrepro.core import checks, files, own_code, records
 from bnrepro.core.identity import as_dict, key
 from bnrepro.core.schema import Config
 
@@ -88,11 +89,11 @@ def freeze(config: Config, directory: Path) -> None:
     beside = directory.with_name(f".{directory.name}.{secrets.token_hex(files.MARK)}")
     beside.mkdir()
     records.write_json(as_dict(config), beside / "config.json")
+    own_code.copy(config.code, beside)
     try:
         os.rename(beside, directory)
     except OSError:  # another process was faster: then it holds the same configuration
-        (beside / "config.json").unlink()
-        beside.rmdir()
+        shutil.rmtree(beside)
         if not frozen.exists():
             raise checks.ConfigError("out", directory, "holds files but no config.json; move it away") from None
     return None
@@ -104,6 +105,7 @@ def _renew(config: Config, directory: Path) -> None:
             for name in ("status.json", *CHECKPOINTS):
                 (directory / name).unlink(missing_ok=True)
             records.write_json(as_dict(config), directory / "config.json")
+            own_code.copy(config.code, directory)
 
 
 @contextlib.contextmanager
@@ -132,10 +134,26 @@ def _locked(file: TextIO, attempt: int) -> bool:
 
 
 def read(directory: Path) -> Config:
-    """The frozen configuration of a run. Raises RecordError, naming the file, where it is missing or damaged."""
+    """The frozen configuration of a run, for which the code that the run brings is imported.
+
+    Raises RecordError, naming the file, where it is missing or damaged, and ConfigError for code that has been changed.
+    """
     if (values := records.read_json(directory / "config.json")) is None:
         raise records.RecordError(f"{directory / 'config.json'}: not there")
+    if values.get("code"):
+        own_code.activate(values["use"], directory / own_code.FOLDER, values["code"])
     return checks.build(values)
+
+
+def permit(directory: Path, allow_code: bool) -> None:
+    """Raises ConfigError where the run brings code and nobody has said that it may be executed."""
+    try:
+        values = records.read_json(directory / "config.json") or {}
+    except records.RecordError:  # no run at all, which the attempt reports
+        return
+    if values.get("code") and not allow_code:
+        expected = f"the run brings code of its own; read {directory / own_code.FOLDER}, then add --allow-code"
+        raise checks.ConfigError("use", values["use"], expected)
 
 
 class Attempt:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass, field
 
+from bnrepro.core import registry
 from bnrepro.core.data_fields import Data
 from bnrepro.core.model_fields import MLP, VGG11, Active, Normed, ResNet
 from bnrepro.core.optim_fields import SGD, Adam, Optimizer, RMSprop, Schedule, TorchOptimizer
@@ -131,3 +132,6 @@ def specs(name: str, kinds: dict[str, list[str]]) -> list[dataclasses.Field]:
     section, _, last = name.rpartition(".")
     classes = [KINDS[section][kind] for kind in kinds[section]] if section in KINDS else [PLAIN.get(section, Config)]
     return [spec for cls in classes for spec in dataclasses.fields(cls) if spec.name == last]
+
+
+registry.SECTIONS.update({"model": KINDS["model"], "optimizer": KINDS["optim"]})

@@ -44,6 +44,7 @@ ARMS = {
     "gamma=2": {"color": ORANGE, "marker": "P"},
     "gamma=2 no beta": {"color": PURPLE, "marker": "D"},
 }
+OWN = frozenset(ARMS)  # nobody else gives these a look
 OTHERS = ((GREEN, "^"), (ORANGE, "v"), (PURPLE, "P"), (SKY, "D"), (GREY, "*"))
 
 STATUS_MARKS = {"diverged": "X", "stalled": "1"}
@@ -57,6 +58,11 @@ RC = {
     "axes.spines.right": False, "axes.grid": True, "grid.alpha": 0.25, "legend.frameon": False,
     "figure.constrained_layout.use": True, "svg.hashsalt": "bnrepro", "savefig.dpi": 150, "figure.dpi": 100,
 }  # fmt: skip
+
+
+def learn(looks: dict[str, dict[str, str]]) -> None:
+    """Let registered norms, models, ... of a plan have the look of their own that was frozen with it."""
+    ARMS.update({name: {**look} for name, look in looks.items() if name not in OWN})
 
 
 def arm(series: str) -> dict[str, object]:

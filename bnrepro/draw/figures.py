@@ -61,7 +61,8 @@ def collect(home: Path) -> int:
     done = [path for path, status in zip(directories, runs["status"], strict=True) if status in records.RESULTS]
     for table in ("metrics", "layers"):
         files.write_text(_joined(done, table), home / f"{table}.csv")
-    records.write_json(protocol.of(plan["command"], configs, manifests), home / "protocol.json")
+    looks = {"looks": plan["looks"]} if "looks" in plan else {}
+    records.write_json(protocol.of(plan["command"], configs, manifests) | looks, home / "protocol.json")
     records.write_frame(runs, home / "runs.csv", "runs")
     return len(done)
 
@@ -77,6 +78,7 @@ def draw(name: str, directory: Path) -> pd.DataFrame:
     from bnrepro.draw import verdicts
 
     module, tables = experiment(name), records.load(directory)
+    style.learn((records.read_json(directory / "protocol.json") or {}).get("looks", {}))
     data = module.data(tables)
     records.write_frame(data, directory / "figure.csv", "figure")
     data = records.read(directory / "figure.csv", "figure")  # what is drawn is what the file says

@@ -45,7 +45,7 @@ def of(command: str, configs: list[dict], manifests: list[dict]) -> dict:
 def _identity(values: dict) -> dict:
     """The settings that can change a result, by dotted name."""
     results = {name for name, spec in checks.known_fields().items() if spec.metadata["identity"]}
-    return {name: value for name, value in identity.flat(values).items() if name in results}
+    return {name: value for name, value in identity.flat(values).items() if {name, name.rpartition(".")[0]} & results}
 
 
 def _counted(values: Iterable[object]) -> list[list]:

@@ -14,12 +14,12 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from bnrepro.core import records, run_dir
+from bnrepro.core import own_code, records, registry, run_dir
 from bnrepro.core.checks import ConfigError, build, known_fields, nearest
 from bnrepro.core.identity import flat, key
 from bnrepro.core.schema import Config
 
-RUN_FIELDS = ("experiment", "scale", "seed", "device", "threads", "task")
+RUN_FIELDS = ("experiment", "scale", "seed", "device", "threads", "task", "use")
 RUN_SECTIONS = ("data", "model", "optim", "schedule", "train", "probes")
 
 Compose = Callable[[list[str]], dict]  # Hydra overrides -> the composed configuration as plain values
@@ -64,7 +64,7 @@ def plan(overrides: list[Override], compose: Compose) -> Plan:
     jobs: dict[str, Job] = {}
     for grid in grids:
         for values in _configs(grid, _overrides(scale.get("set", {}), overrides), compose):
-            config = build(_run_part(values))
+            config = build(_run_part(values) | {"code": [source.digest for source in own_code.ACTIVE]})
             directory = home / "runs" / f"{_readable(values, axes)}-{key(config)}"
             jobs.setdefault(key(config), Job(directory, config))
     settings = _settings(base)
@@ -91,7 +91,8 @@ def freeze(plan: Plan, command: str) -> None:
         for job in plan.jobs:
             run_dir.freeze(job.config, job.directory)
         names = [job.name for job in plan.jobs]
-        records.write_json({"command": command, "axes": plan.axes, "runs": names}, plan.home / "plan.json")
+        looks = {"looks": registry.looks()} if registry.REGISTERED else {}
+        records.write_json({"command": command, "axes": plan.axes, "runs": names} | looks, plan.home / "plan.json")
     except OSError as error:
         raise ConfigError("out", error.filename or plan.home, f"cannot be written ({error.strerror})") from None
 
@@ -100,7 +101,9 @@ def _varied(axes: list[str], jobs: list[Job]) -> list[str]:
     """The columns of runs.csv: the axes of the experiment's grid, and what else differs between runs, except places."""
     settings = [flat({name: vars(getattr(job.config, name)) for name in RUN_SECTIONS}) for job in jobs]
     results = {name for name, spec in known_fields().items() if spec.metadata["identity"]}
-    names = dict.fromkeys(name for one in settings for name in one if name in results)
+    names = dict.fromkeys(
+        name for one in settings for name in one if name in results or name.rpartition(".")[0] in results
+    )
     differing = [name for name in names if len({repr(one[name]) for one in settings if name in one}) > 1]
     return list(dict.fromkeys([axis for axis in axes if axis in names] + differing))
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import json
 import os
 import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from bnrepro.core import checks, paths, schema
+from bnrepro.core import checks, identity, own_code, paths, registry, schema
+from bnrepro.core.registry import DATASETS, SCHEDULES
 
 # Fields of a sweep rather than of a run: they live in conf/config.yaml.
 SWEEP_FIELDS = ("out", "jobs", "dry_run", "launch", "retry_failed", "fail_fast", "engine_minutes", "cifar")
@@ -20,9 +22,37 @@ GROUPS = ("data", "model", "optim", "schedule", "scale", "experiment")
 def run(overrides: list[str]) -> int:
     """Plan and run one sweep; returns the exit code. Raises ConfigError for what cannot be run."""
     arguments = [argument for argument in overrides if argument not in ("-m", "--multirun")]
+    arguments = _with_code(arguments)
     for argument in arguments:
         check_override(argument)
     return _hydra(["--multirun", *map(_forced, arguments)])
+
+
+def _with_code(arguments: list[str]) -> list[str]:
+    """Import what `use` names, on the command line or else in the experiment's file, so that its names are known."""
+    import yaml
+
+    typed = [argument for argument in arguments if argument.lstrip("+").startswith("use=")]
+    experiment = next((word.partition("=")[2] for word in arguments if word.startswith("experiment=")), "")
+    if typed:
+        found = yaml.safe_load(typed[-1].partition("=")[2])
+    elif experiment in paths.experiments():
+        found = yaml.safe_load((paths.CONF / "experiment" / f"{experiment}.yaml").read_text()).get("use")
+    else:
+        found = None
+    use = found if isinstance(found, list) else [found] if found else []
+    if wrong := [name for name in use if not isinstance(name, str)]:
+        raise checks.ConfigError("use", wrong[0], "must be a list of files or modules, e.g. use=[my_norm.py]")
+    own_code.activate(use)
+    others = [argument for argument in arguments if argument not in typed]
+    return [*others, f"use={json.dumps(use)}"] if typed else others
+
+
+def choices(group: str) -> list[str]:
+    """The names that can be typed for a group: files of conf/, and what a user's code has registered."""
+    registered = {"data": DATASETS.keys() - DATASETS.own, "schedule": SCHEDULES.keys() - SCHEDULES.own}
+    registered |= {"model": registry.MODELS.keys(), "optim": registry.OPTIMIZERS.keys()}
+    return sorted({*paths.choices(group), *registered.get(group, ())})
 
 
 def check_override(argument: str) -> None:
@@ -36,13 +66,13 @@ def check_override(argument: str) -> None:
     if not equals:
         raise checks.ConfigError(name, "", "write it as key=value" + checks.nearest(name, known))
     if name in GROUPS or name == "cifar":
-        allowed = paths.experiments() if name == "experiment" else paths.choices("data" if name == "cifar" else name)
+        allowed = paths.experiments() if name == "experiment" else choices("data" if name == "cifar" else name)
         for word in value.split(","):
             if word.strip("\"' ") not in allowed:
                 raise checks.ConfigError(name, word, checks.one_of(word, allowed))
         if name in ("experiment", "scale") and "," in value:
             raise checks.ConfigError(name, value, "only one at a time; `bnrepro reproduce` takes several experiments")
-    elif name not in known:
+    elif name not in known and not checks.is_argument(name):
         raise checks.ConfigError(name, value, "no such field" + checks.nearest(name, known))
 
 
@@ -50,7 +80,8 @@ def _forced(argument: str) -> str:
     """With ++ a field that the chosen kind of model or optimizer lacks reaches our own check, which names it."""
     plain = argument.lstrip("+")
     name = plain.partition("=")[0]
-    return f"++{plain}" if name in checks.known_fields() and name not in GROUPS else argument
+    ours = name in checks.known_fields() or checks.is_argument(name)
+    return f"++{plain}" if ours and name not in GROUPS else argument
 
 
 def job(cfg) -> None:
@@ -58,7 +89,7 @@ def job(cfg) -> None:
     from bnrepro.train import execute, trainer  # noqa: F401 (torch now, so that a warning soon meets a run that can save)
 
     with _save_before_requeue():
-        execute.execute(Path(cfg.run_dir))
+        execute.execute(Path(cfg.run_dir), allow_code=True)  # the command that made the run has checked its code
 
 
 @contextlib.contextmanager
@@ -115,9 +146,9 @@ def _store_defaults() -> None:
 
     store = ConfigStore.instance()
     base = {
-        spec.name: spec.default
+        spec.name: identity.default(spec)
         for spec in dataclasses.fields(schema.Config)
-        if spec.name in ("seed", "device", "threads", "task")
+        if spec.name in ("seed", "device", "threads", "task", "use", "code")
     }
     base |= {"train": dataclasses.asdict(schema.Train()), "probes": dataclasses.asdict(schema.Probes())}
     store.store(name="_base", node=base, provider="bnrepro")
@@ -126,3 +157,8 @@ def _store_defaults() -> None:
     for group, kinds in schema.KINDS.items():
         for kind, cls in kinds.items():
             store.store(group=group, name=f"_{kind}", node=dataclasses.asdict(cls()), provider="bnrepro")
+            if kind in registry.MODELS or kind in registry.OPTIMIZERS:
+                store.store(group=group, name=kind, node=dataclasses.asdict(cls()), provider="bnrepro")
+    for group, cls, names in (("data", schema.Data, DATASETS), ("schedule", schema.Schedule, SCHEDULES)):
+        for kind in names.keys() - names.own:
+            store.store(group=group, name=kind, node=dataclasses.asdict(cls(kind=kind)), provider="bnrepro")

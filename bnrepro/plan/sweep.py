@@ -10,8 +10,9 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from bnrepro.core import records, run_dir
-from bnrepro.core.checks import ConfigError
+from bnrepro.core import own_code, records, run_dir
+from bnrepro.core.checks import ConfigError, build
+from bnrepro.core.identity import as_dict
 from bnrepro.core.schema import Config
 from bnrepro.plan import grid
 from bnrepro.train import execute
@@ -66,7 +67,7 @@ def fork_server() -> multiprocessing.context.ForkServerContext:
 def work(directory: Path) -> None:
     """What a process of the local launcher does. A Ctrl-C of the terminal reaches the launcher, which passes it on."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    execute.execute(directory)
+    execute.execute(directory, allow_code=True)  # the command that made the run has checked its code
 
 
 @contextlib.contextmanager
@@ -104,7 +105,9 @@ def preflight(configs: list[Config], here: bool = True) -> None:
     """Load every dataset once and check the device, in a process that has torch, before the first run starts."""
     context = fork_server()
     receiver, sender = context.Pipe(duplex=False)
-    process = context.Process(target=_check, args=(configs, here, sender))
+    distinct = {repr((config.data, config.device, config.model, config.optim) if config.code else
+                     (config.data, config.device)): config for config in configs}  # fmt: skip
+    process = context.Process(target=_check, args=([as_dict(config) for config in distinct.values()], here, sender))
     process.start()
     sender.close()
     try:
@@ -118,20 +121,45 @@ def preflight(configs: list[Config], here: bool = True) -> None:
         raise problem
 
 
-def _check(configs: list[Config], here: bool, sender) -> None:
+def _check(frozen: list[dict], here: bool, sender) -> None:
+    """In a process of its own, which knows no classes of a user's code: configurations come as plain values."""
     from bnrepro.data import batches as data
     from bnrepro.train import trainer
 
-    distinct = {repr((config.data, config.device)): config for config in configs}
     try:
-        for config in distinct.values():
+        for values in frozen:
+            if values["code"]:
+                own_code.activate(values["use"], expected=values["code"])
+            config = build(values)
             if here:
                 _check_device(config.device, trainer.device_of(config))
             loaded = data.load(config.data, "cpu")
             data.Batches(loaded, config.data, config.seed)
+            if config.code:
+                _check_code(config, loaded)
         sender.send(None)
     except ConfigError as error:
         sender.send(error)
+
+
+def _check_code(config: Config, loaded) -> None:
+    """One step of the net and the optimizer on two images, since a user's code may raise whatever it likes."""
+    from bnrepro.data.batches import normalize
+    from bnrepro.models import build as models
+    from bnrepro.train import loss, weight_decay
+
+    try:
+        model = models.build(config.model, loaded.shape, loaded.classes, config.seed)
+        optimizer = weight_decay.make(config.optim, model)
+        logits = model(normalize(loaded.train.images[:2], loaded).float())
+        loss.loss(logits, loaded.train.labels[:2]).backward()
+        optimizer.step()
+    except ConfigError:
+        raise
+    except Exception as error:
+        shown = f"{config.model.kind}, {config.model.norm}, {config.optim.kind}"
+        words = " ".join(f"{type(error).__name__}: {error}".split())
+        raise ConfigError("use", ", ".join(config.use), f"a first step with {shown} fails ({words})") from error
 
 
 def _check_device(name: str, device) -> None:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, TextIO
 
 from bnrepro.core import files, provenance, records, run_dir
 from bnrepro.core.identity import as_dict, flat
+from bnrepro.core.setting import ConfigError
 
 if TYPE_CHECKING:
     from torch import nn
@@ -23,11 +24,13 @@ if TYPE_CHECKING:
     from bnrepro.train.trainer import Run
 
 
-def execute(directory: Path, tick: Callable[[int, int], None] | None = None) -> str:
+def execute(directory: Path, tick: Callable[[int, int], None] | None = None, allow_code: bool = False) -> str:
     """Run, or continue, what config.json says; returns the status, which is also in status.json.
 
-    Errors of the run are recorded as `failed` with their traceback in log.txt, not raised.
+    Errors of the run are recorded as `failed` with their traceback in log.txt, not raised. Raises ConfigError for a run
+    that brings code of its own (use=FILE.py), unless `allow_code`.
     """
+    run_dir.permit(directory, allow_code)
     with run_dir.lock(directory) as free:
         if not free:
             return "running"
@@ -117,18 +120,29 @@ def asked_to_stop() -> Iterator[Callable[[], bool]]:
 
 
 def main() -> int:
+    words = [word for word in sys.argv[1:] if word != "--allow-code"]
+    if len(words) != 1 or not (directory := Path(words[0])).joinpath("config.json").exists():
+        usage = "usage: python -m bnrepro.train RUN_DIR [--allow-code] (a directory with the config.json of a run)"
+        print(usage, file=sys.stderr)
+        return 2
+    try:
+        return _shown(directory, "--allow-code" in sys.argv)
+    except ConfigError as refused:
+        print(refused, file=sys.stderr)
+        return 2
+
+
+def _shown(directory: Path, allow_code: bool) -> int:
+    """Execute with a progress bar and print what became of the run; the exit code."""
     from tqdm import tqdm
 
-    if len(sys.argv) != 2 or not (directory := Path(sys.argv[1])).joinpath("config.json").exists():
-        print("usage: python -m bnrepro.train RUN_DIR (a directory with the config.json of a run)", file=sys.stderr)
-        return 2
     with tqdm(unit="step", disable=None) as bar:
 
         def tick(step: int, steps: int) -> None:
             bar.total, bar.n = steps, step
             bar.update(0)
 
-        found = execute(directory, tick)
+        found = execute(directory, tick, allow_code)
     note = run_dir.note(directory)
     print(found, note.get("reason", ""))
     return 0 if found in records.RESULTS else 1
