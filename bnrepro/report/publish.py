@@ -96,7 +96,7 @@ def gallery() -> str:
 
 def _claims(judged: pd.DataFrame) -> str:
     rows = [(row.statement, row.paper, claims.number(row), row.n, f"**{row.verdict}**") for row in judged.itertuples()]
-    return _table(["claim", "paper", "ours [95% interval]", "n", "verdict"], rows)
+    return _table(["claim", "paper", "ours [interval]", "n", "verdict"], rows)
 
 
 def _table(columns: list[str], rows: list) -> str:
