@@ -312,3 +312,34 @@ def test_population_statistics_without_batch_norm_or_batches():
     with pytest.raises(ValueError, match="at least one batch"), norms.population_statistics(model, []):
         pass
     assert model.training and model[1].num_batches_tracked == 1
+
+
+@pytest.mark.parametrize("eps", [0.0, 1e-5])
+@pytest.mark.parametrize("scale", [1e-18, 1e-15, 1e-13, 1e-9, 1e-7, 1.0, 1e7, 1e9, 1e13, 1e14, 1e15, 1e18])
+def test_the_written_out_gradient_holds_over_the_range_of_float32(scale, eps):
+    generator = torch.Generator().manual_seed(0)
+    x, dl_dy = torch.randn(16, 3, generator=generator), torch.randn(16, 3, generator=generator)
+    found = []
+    for dtype, inputs in ((torch.float32, (scale * x).float()), (torch.float64, (scale * x).double())):
+        norm = norms.BatchNormManual(3, eps=eps).to(dtype)
+        inputs.requires_grad_()
+        norm(inputs).backward(dl_dy.to(dtype))
+        found.append(inputs.grad.double())
+    assert ((found[0] - found[1]).norm() / found[1].norm()).item() < 2e-6
+
+
+@pytest.mark.parametrize("make", [norms.BatchNormManual, lambda features: norms.BatchRenorm(features, norms.Bounds())])
+def test_a_state_without_a_count_of_batches_loads(make):
+    norm = make(3)
+    state = {name: value + 2 for name, value in norm.state_dict().items() if name != "num_batches_tracked"}
+    norm.load_state_dict(state)
+    assert norm.num_batches_tracked == 0 and torch.equal(norm.running_mean, torch.full((3,), 2.0))
+    nn.Sequential(norm).load_state_dict({f"0.{name}": value for name, value in state.items()})
+
+
+@pytest.mark.parametrize("momentum", [0.1, None])
+def test_batch_renorm_trains_on_the_meta_device(momentum):
+    norm = norms.BatchRenorm(3, norms.Bounds(start=0), momentum=momentum).to("meta")
+    y = norm(torch.randn(8, 3, device="meta", requires_grad=True))
+    y.sum().backward()
+    assert y.shape == (8, 3) and norm.weight.grad.shape == (3,)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -35,9 +37,19 @@ class Moving(nn.Module):
 
     def track(self, mean: Tensor, spread: Tensor) -> None:
         self.num_batches_tracked += 1
-        share = 1 / float(self.num_batches_tracked) if self.momentum is None else self.momentum
+        share = 1 / max(1, self.batches) if self.momentum is None else self.momentum
         for buffer, new in ((self.running_mean, mean), (getattr(self, self._spread), spread)):
             buffer.lerp_(new.to(buffer), share)
+
+    @property
+    def batches(self) -> int:
+        """How many batches were seen in training; on the meta device, which counts nothing, 0."""
+        return 0 if self.num_batches_tracked.is_meta else int(self.num_batches_tracked)
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
+        """States that torch wrote before it counted batches have no number of them, and load as they do in torch."""
+        state_dict.setdefault(f"{prefix}num_batches_tracked", torch.tensor(self.batches, dtype=torch.long))
+        super()._load_from_state_dict(state_dict, prefix, *rest)
 
     def reset_running_stats(self) -> None:
         self.running_mean.zero_()

@@ -11,6 +11,8 @@ from torch.autograd.function import once_differentiable
 from bnrepro.norms.base import Moving
 from bnrepro.norms.shapes import batch_dims, column, widened
 
+CUBED = (1e-8, 1e8)  # deviations whose third power float32 holds with room to spare
+
 
 class BatchNormFunction(torch.autograd.Function):
     """Ioffe & Szegedy (2015), Section 3: Algorithm 1, and the equations of its gradient below it.
@@ -43,14 +45,25 @@ class BatchNormFunction(torch.autograd.Function):
 
 
 def _through_statistics(dl_dxhat: Tensor, x: Tensor, mu: Tensor, sigma2: Tensor, eps: float) -> Tensor:
-    """dl/dx: x acts on its own xhat, and through mu_B and sigma_B^2 on that of every example of the batch."""
+    """dl/dx: x acts on its own xhat, and through mu_B and sigma_B^2 on that of every example of the batch.
+
+    dl/dx of s x is 1/s of that of x. So channels whose std^-3 float32 cannot hold are measured in a unit of their own,
+    a power of two, which rounds nothing; the others in the unit 1.
+    """
     m = x.numel() // x.shape[1]
-    centred = widened(x) - column(mu, x)
     std = (sigma2 + eps).sqrt()
+    unit = _unit(std)
+    std = std / unit
+    centred = (widened(x) - column(mu, x)) / column(unit, x)
     dl_dsigma2 = _sum(dl_dxhat * centred) * (-1 / 2) * std**-3
     dl_dmu = _sum(dl_dxhat) * (-1 / std) + dl_dsigma2 * _sum(-2 * centred) / m
     dl_dx = dl_dxhat / column(std, x) + column(dl_dsigma2, x) * 2 * centred / m + column(dl_dmu, x) / m
-    return dl_dx.to(x.dtype)
+    return (dl_dx / column(unit, x)).to(x.dtype)
+
+
+def _unit(std: Tensor) -> Tensor:
+    unit = torch.exp2(std.log2().round())
+    return torch.where((std < CUBED[0]) | (std > CUBED[1]), unit, torch.ones_like(std)).where(std > 0, 1)
 
 
 def _normalize(x: Tensor, mean: Tensor, variance: Tensor, eps: float) -> Tensor:

@@ -71,7 +71,7 @@ class BatchRenorm(Moving):
 
     def _correction(self, mean: Tensor, std: Tensor) -> tuple[Tensor, Tensor]:
         """r and d [groups, C]; notes in `report` how many were clipped."""
-        r_max, d_max = self.bounds.at(int(self.num_batches_tracked))
+        r_max, d_max = self.bounds.at(self.batches)
         free_r, free_d = std / self.running_std, (mean - self.running_mean) / self.running_std
         r, d = free_r.clamp(1 / r_max, r_max), free_d.clamp(-d_max, d_max)
         clipped = {"r_clipped": (r != free_r), "d_clipped": (d != free_d)}
