@@ -42,8 +42,30 @@ HARD = {
 @pytest.mark.parametrize("name", HARD)
 def test_agrees_with_lapack(name):
     expected = np.linalg.svd(HARD[name].double().numpy(), compute_uv=False)[0]
-    digits = 1e-3 if name == "no gap" else 2e-6
-    assert spectral_norms([HARD[name]])[0] == pytest.approx(expected, rel=digits, abs=0)
+    assert spectral_norms([HARD[name]])[0] == pytest.approx(expected, rel=1e-6, abs=0)
+
+
+def away_from_the_start(size: int, others: list[float], dtype: torch.dtype) -> torch.Tensor:
+    """A symmetric matrix whose top vector, of value 1, is orthogonal to the start of the iterations."""
+    start = torch.from_numpy(spectral._start(size, float))
+    basis = torch.linalg.qr(torch.cat([start[:, None], matrix(size, size - 1).double()], 1))[0]
+    return (basis @ torch.diag(torch.tensor([others[0], 1.0, *others[1:]])[:size].double()) @ basis.T).to(dtype)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+@pytest.mark.parametrize("size", [2, 3, 40, 200])
+def test_a_start_that_is_orthogonal_to_the_top_vector_misses_nothing(size, dtype):
+    others = np.linspace(0.5, 0.1, size).tolist()
+    assert spectral_norms([away_from_the_start(size, others, dtype)])[0] == pytest.approx(1, rel=1e-6)
+    assert spectral_norms([away_from_the_start(size, [0.9] * size, dtype)])[0] == pytest.approx(1, rel=1e-6)
+
+
+@pytest.mark.parametrize("shape", [(1, 301_056), (1, 4_000_000), (4, 1_000_000), (20_000, 30)])
+def test_long_sums_keep_their_digits(shape):
+    values = matrix(*shape) + 0.01
+    wide = values.double() if shape[0] < shape[1] else values.double().T
+    expected = math.sqrt(torch.linalg.eigvalsh(wide @ wide.T)[-1])
+    assert spectral_norms([values])[0] == pytest.approx(expected, rel=1e-6)
 
 
 def test_all_together_are_what_each_is_alone():

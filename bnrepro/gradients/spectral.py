@@ -13,6 +13,8 @@ STEPS = 10  # of Lanczos; on gradients of a deep sigmoid MLP with BN, 8 leave er
 TOLERANCE = 1e-6  # relative, of the estimated error of an eigenvalue
 ROUGH = 1e-5  # relative, of the residual: products are in float32; the last one, in float64, squares the error
 BOUND = 1e-3  # relative, of the residual, which the error never exceeds however close the next eigenvalue is
+ABOVE = 1e-6  # relative: no eigenvalue may lie further above the one that was found
+PIECE = 2**14  # columns; float32 loses digits over longer sums, which are taken by pieces in float64
 DENSE = 512  # up to this size Gram matrices pay; beyond, products with the matrix and its transpose do
 SAFE = (1e-25, 1e25)  # sums of squares whose terms float32 can hold
 
@@ -23,8 +25,9 @@ def spectral_norms(matrices: Sequence[Tensor]) -> list[float]:
 
     The root of the largest eigenvalue of the smaller Gram matrix, by Lanczos iterations on all matrices together (Golub
     & Van Loan, Matrix Computations, 4th ed., section 10.1) from a fixed start, so that a value depends on its matrix
-    alone; where the residual does not vouch for it, by LAPACK; of matrices too large for that, by ARPACK. Good to 1e-6,
-    and to 1e-3 where the two largest singular values agree to 1e-3. The Gram matrices go to the host in one transfer.
+    alone; where the residual does not vouch for it, or where an eigenvalue lies above it (the start may be orthogonal to
+    the vector that is sought), by LAPACK; of matrices too large for that, by ARPACK. Good to 1e-6, and for those to
+    1e-3 where the two largest singular values agree to 1e-3. The Gram matrices go to the host in one transfer.
     """
     wide = [_wide_rows(matrix) for matrix in matrices]
     small = [n for n, matrix in enumerate(wide) if len(matrix) <= DENSE]
@@ -54,8 +57,14 @@ def _grams(matrices: list[Tensor], size: int = 0) -> np.ndarray:
     size = size or max(map(len, matrices))
     grams = matrices[0].new_zeros(len(matrices), size, size)
     for gram, matrix in zip(grams, matrices, strict=True):
-        gram[: len(matrix), : len(matrix)] = matrix @ matrix.T
+        gram[: len(matrix), : len(matrix)] = _gram(matrix)
     return grams.cpu().numpy()
+
+
+def _gram(matrix: Tensor) -> Tensor:
+    if matrix.shape[1] <= PIECE or matrix.device.type == "mps":
+        return matrix @ matrix.T
+    return sum((part @ part.T for part in (piece.double() for piece in matrix.split(PIECE, dim=1))), 0.0)
 
 
 def _safe(grams: np.ndarray) -> np.ndarray:
@@ -68,9 +77,24 @@ def _eigenvalues(grams: np.ndarray) -> np.ndarray:
     traces = np.trace(grams, axis1=1, axis2=2)
     units = grams / np.where(traces > 0, traces, 1)[:, None, None]
     values, good = _lanczos(lambda v: (units @ v[:, :, None])[:, :, 0], units[:, 0], STEPS)
-    for n in np.flatnonzero(~good):
+    for n in np.flatnonzero(~good | (good & _surpassed(units, values))):
         values[n] = max(0.0, _by_lapack(units[n].astype(float)))  # float32 fails on gradients of dead nets
     return values * traces
+
+
+def _surpassed(units: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Whether an eigenvalue lies above the value found: whether (1 + ABOVE) value - A has a Cholesky factor."""
+    matrices = -torch.from_numpy(units).double()
+    size = matrices.shape[-1]
+    padded = np.diagonal(units, axis1=1, axis2=2) > 0
+    sizes = np.where(padded.any(1), size - padded[:, ::-1].argmax(1), 1)
+    above = np.zeros(len(units), dtype=bool)
+    for own in np.unique(sizes):
+        (which,) = np.nonzero((sizes == own) & (values > 0))
+        shifted = matrices[which, :own, :own]
+        shifted.diagonal(dim1=1, dim2=2).add_(torch.from_numpy(values[which, None] * (1 + ABOVE)))
+        above[which] = torch.linalg.cholesky_ex(shifted).info.numpy() > 0
+    return above
 
 
 def _by_lapack(gram: np.ndarray) -> float:
