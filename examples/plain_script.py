@@ -22,5 +22,6 @@ for _ in range(50):
     watch.after_backward()  #
     optimizer.step()
 
-print(watch.frame().query("statistic == 'grad_fro'").pivot(index="layer", columns="step", values="value").iloc[:, ::4])
+gradients = watch.frame().query("statistic == 'grad_fro'")
+print(gradients.pivot(index=["depth", "layer"], columns="step", values="value").iloc[:, ::4])
 print(*watch.words(), sep="\n")  #

@@ -28,7 +28,7 @@ def data(tables: Tables) -> pd.DataFrame:
     rows: list[points.Row] = []
     for (activation, batch), rates in _rates(tables).groupby(["activation", "batch"]):
         rows.append(("rate", activation, batch, *points.interval(stats.mean(rates["rate"]))))
-        if (expected := theory.with_batch_norm(activation, batch)) is not None:
+        if (expected := _theory(activation, batch)) is not None:
             rows.append(("rate", f"theory, {activation}", batch, *points.alone(expected, 0)))
     squared = _squared(tables)
     batch = min(squared["batch"].max(), LARGE_BATCH)
@@ -69,7 +69,8 @@ def claims(tables: Tables) -> list[Claim]:
     width = int(tables.runs["model.width"].iloc[0]) if "model.width" in tables.runs else None
     because = "1 % of the theory, which is for infinite width" + (f"; here width {width}" if width else "")
     derived = partial(Claim.identity, source=SOURCE, because=because)
-    paper = {("relu", batch): (theory.RELU[batch], "derived from Theorem 8") for batch in (32, 64, 128, 256)}
+    relu = {batch: _theory("relu", batch) or 0.0 for batch in (32, 64, 128, 256)}
+    paper = {("relu", batch): (value, "derived from Theorem 8") for batch, value in relu.items()}
     large = {"linear": 1.0, "tanh": 1.178, "sigmoid": 1.034}
     paper |= {(name, LARGE_BATCH): (value, "derived large-batch value") for name, value in large.items()}
     found = []
@@ -89,6 +90,16 @@ def claims(tables: Tables) -> list[Claim]:
         statement="linear layers have the smallest rate of all (next smallest minus linear)",
     ))  # fmt: skip
     return found
+
+
+def _theory(activation: str, batch: int) -> float | None:
+    """As drawn: linear layers and ReLU at their batch, ReLU to 3 digits up to 256; tanh and sigmoid at a large one."""
+    if activation == "linear":
+        return theory.with_batch_norm("linear", batch)
+    if activation == "relu":
+        rate = theory.with_batch_norm("relu", batch)
+        return round(rate, 3) if rate is not None and 8 <= batch <= LARGE_BATCH else None
+    return theory.large_batch(activation)
 
 
 def _squared(tables: Tables) -> pd.DataFrame:

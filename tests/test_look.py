@@ -77,13 +77,16 @@ def test_the_theory_comes_from_the_frozen_configuration(run, tiny):
 
 def test_the_heat_map_tells_decades_gaps_zeros_and_what_is_not_finite(run):
     lines = text_of(view.find(str(run)))
-    cells = {line.split()[0]: line.split()[1:] for line in lines[2:7] if line.strip()}
+    cells = {}
+    for line in lines[2:7]:
+        label, values = line[:10].strip(), line[10:].split()
+        cells[label] = values
     assert cells == {
-        "1": ["2", "5", "10"],
-        "input<b>": ["-6", "-6", "zero", "-6"],
-        "middle": ["-3", "-3", "-3", "-3"],
-        "frozen": [".", ".", ".", "."],
-        "output": ["0", "0", "0", "nan"],
+        "": ["1", "2", "5", "10"],
+        "1 input<b>": ["-6", "-6", "zero", "-6"],
+        "2 middle": ["-3", "-3", "-3", "-3"],
+        "3 frozen": [".", ".", ".", "."],
+        "4 output": ["0", "0", "0", "nan"],
     }
 
 
@@ -100,14 +103,14 @@ def test_curves_lie_on_logarithmic_axes(run):
 def test_the_words_follow_and_two_runs_are_compared(run, tmp_path):
     other = write(tmp_path / "healthy", {name: [0.1] * 4 for name in NAMES})
     lines = " ".join(text_of(view.find(str(run)), view.find(str(other)), width=160))
-    assert "first: not finite: at step 10 the gradient of output" in lines
+    assert "first: not finite: at step 10 the gradient of layer 4 (output)" in lines
     assert "healthy: nothing remarkable" in lines and "side by side: relative to the last layer" in lines
 
 
 def test_a_deep_net_is_thinned_out_with_both_ends(tmp_path):
     deep = write(tmp_path / "deep", {f"layer{i}": [1.0] * 4 for i in range(150)})
     lines = text_of(view.find(str(deep)))
-    names = [line.split()[0] for line in lines if line.startswith("layer")]
+    names = [line.split()[1] for line in lines if " layer" in line[:10] and ":" not in line]
     assert len(names) == terminal.ROWS and names[0] == "layer0" and names[-1] == "layer149"
 
 

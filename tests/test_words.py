@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from bnrepro.core import paths, records
-from bnrepro.gradients import findings
+from bnrepro.gradients import findings, profile
 
 STEPS = [1, 2, 3, 5, 8, 13, 20, 32, 50, 80]
 
@@ -57,6 +57,11 @@ def growing(factor: float) -> np.ndarray:
     return flat(spread=0.1) * factor ** (np.arange(10) / 9)
 
 
+def shape(*decades: float) -> np.ndarray:
+    """Powers of ten for the layers."""
+    return 10.0 ** np.array(decades)[:, None]
+
+
 FROZEN = np.repeat([[True], [True], [False], [False], [False], [False], [False], [False]], 10, axis=1)
 SOMETIMES = np.arange(80).reshape(8, 10) % 7 == 0
 
@@ -73,35 +78,63 @@ CASES = {
     "mean field ReLU, 10 layers": (
         table(by_depth(1.21)), ["nothing remarkable"], r"grows 1.2\d? \[1.\d+, 1.\d+\] times",
     ),
-    "steep but not certain": (
-        table(flat(8, spread=0) * np.array([[1e4, 1, 1, 1, 1, 1, 1, 1]]).T), ["nothing remarkable"], "8 layers",
+    "one layer": (
+        table(flat(8, spread=0) * np.array([[1e4, 1, 1, 1, 1, 1, 1, 1]]).T), ["one layer off"],
+        r"relative to the median of the others, is 1e\+04 times in layer 1 \(layer1\) \(8 layers, steps 1 to 80\)",
     ),
+    "one layer too little": (
+        table(flat(8) * np.array([[1, 1, 1, 1e-6, 1, 1, 1, 1]]).T), ["one layer off"], "in layer 4",
+    ),
+    "V": (table(flat(9, spread=0.1) * shape(3, 2, 1, 0, 0, 1, 2, 3, 4)), ["V-shaped"], r"smallest in layer [45]"),
+    "arched": (table(flat(9, spread=0.1) * shape(0, 1, 2, 3, 4, 3, 2, 1, 0)), ["arched"], "largest in layer 5 "),
+    "uneven": (
+        table(flat(8, spread=0) * shape(0, 3, 1, 4, 0, 3, 1, 4)), ["uneven"],
+        r"the largest gradient, of layer 4 \(layer4\), is 1e\+04 times the smallest, of layer 1",
+    ),
+    "two layers far apart": (table(flat(2, spread=0) * shape(0, 4)), ["uneven"], "of layer 2"),
+    "too large": (table(1e6 * flat()), ["too large"], "the gradients of 8 layers lie between"),
+    "too small": (table(1e-9 * flat()), ["too small"], "the gradients of 8 layers lie between .* \\(steps 1 to 3\\)"),
+    "too small at the end only": (table(growing(1e-9)), ["nothing remarkable"], "8 layers"),
+    "apart in the end": (
+        table(np.where(np.arange(10) < 7, flat(spread=0.1), by_depth(0.1, 8))), ["vanishing"], "steps 32 to 80",
+    ),
+    "zero at first": (
+        table(np.where((np.arange(10) == 0) & (np.arange(20) < 19)[:, None], 0, by_depth(0.3, 20))), ["vanishing"],
+        r"\(20 layers, steps 1 to 80\)",
+    ),
+    "zero after one step": (
+        table(np.array([[0.0], [0.0], [1.0]])), ["zero so far"], "layer 1 .*2 of 3 layers; it takes 3 recorded steps",
+    ),
+    "a zero now and then": (table(np.where(SOMETIMES, 0, flat())), ["nothing remarkable"], "8 layers"),
     "vanishing": (
         table(by_depth(1 / 4.1)), ["vanishing"],
-        r"shrinks 4.1\d? \[4.\d+, 4.\d+\] times.* layer1 gets 1/\d.*e\+05 of what layer10 gets \(steps 1 to 80\)",
+        r"shrinks 4.1\d? \[4.\d+, 4.\d+\] times per layer.* layer 1 \(layer1\) gets 1/9.7e\+05 of what "
+        r"layer 10 \(layer10\) gets \(10 layers, steps 1 to 80\)",
     ),
-    "vanishing below float32": (table(1e-80 * by_depth(1e-3)), ["vanishing"], r"shrinks (1e\+03|99\d)"),
+    "vanishing below float32": (table(1e-80 * by_depth(1e-3)), ["vanishing", "too small"], r"shrinks (1e\+03|99\d)"),
     "vanishing, spectral norms": (table(by_depth(0.25), "grad_spectral"), ["vanishing"], r"shrinks (3.99|4|4.01) "),
-    "exploding with depth": (table(by_depth(2.0)), ["exploding with depth"], r"layer1 gets .*e\+02 times what layer10"),
+    "exploding with depth": (
+        table(by_depth(2.0)), ["exploding with depth"], r"layer 1 .* gets .*e\+02 times what layer 10 ",
+    ),
     "exploding with time": (table(growing(1e7)), ["exploding with time"], r"since step 8"),
     "diverged": (
         table(inf_from(13, slice(0, 5))), ["not finite"],
-        "at step 13 the gradient of layer5, .* in 5 of 8 layers; 5 of 10 recorded steps, the last at 80",
+        "at step 13 the gradient of layer 5 .layer5., .* in 5 of 8 layers; 5 of 10 recorded steps, the last at 80",
     ),
-    "nan once": (table(nan_once(5, 2)), ["not finite"], "step 5 the gradient of layer3, .* first; 1 of 10 recorded"),
+    "nan once": (table(nan_once(5, 2)), ["not finite"], "step 5 the gradient of layer 3 .* first; 1 of 10 recorded"),
     "not finite from the start": (table(inf_from(1, slice(0, 8))), ["not finite"], "10 of 10 recorded steps"),
     "vanishing, then not finite": (
         table(np.concatenate([by_depth(0.2)[:, :9], np.full((10, 1), np.nan)], axis=1)),
-        ["not finite", "vanishing"], "step 80 the gradient of layer10",
+        ["not finite", "vanishing"], "step 80 the gradient of layer 10",
     ),
-    "zero": (table(flat() * (np.arange(8) > 2)[:, None]), ["zero"], r"layer1, layer2, layer3 \(3 of 8 layers\)"),
+    "zero": (table(flat() * (np.arange(8) > 2)[:, None]), ["zero"], r"layer 1 .*, layer 3 .* \(3 of 8 layers\)"),
     "dead": (
         pd.concat([table(flat()), shares([0.1, 0.9, 0.5, 0.0], "act_dead")]),
-        ["dead"], "2 of 4 layers: layer2 90%, layer3 50%",
+        ["dead"], r"^dead: 90% of the units of layer 2 \(layer2\), 50% of .* layer 3 .* give 0 .*\(2 of 4",
     ),
     "saturated": (
         pd.concat([table(flat()), shares([0.97, 0.2, 0.2], "act_saturated")]),
-        ["saturated"], "1 of 3 layers: layer1 97%",
+        ["saturated"], r"^saturated: 97% of the outputs of layer 1 \(layer1\) lie at the ends .*\(1 of 3 layers\)",
     ),
     "dead and vanishing": (
         pd.concat([table(by_depth(0.1)), shares([0.8] * 10, "act_dead")]),
@@ -115,7 +148,7 @@ CASES = {
         table(np.where(SOMETIMES, np.nan, flat()), missing=SOMETIMES), ["nothing remarkable"], "8 layers",
     ),
     "all frozen": (
-        table(np.full((3, 4), np.nan), missing=True), ["no gradient"], r"layer1, layer2, layer3 \(3 of 3",
+        table(np.full((3, 4), np.nan), missing=True), ["no gradient"], r"layer 3 \(layer3\) \(3 of 3",
     ),
 }  # fmt: skip
 
@@ -142,7 +175,7 @@ def test_the_interval_of_the_factor_is_that_of_a_regression():
     from scipy import stats
 
     gradients = by_depth(0.3) * np.exp(0.5 * np.random.default_rng(1).standard_normal((10, 1)))
-    fit = findings.trend(findings.grid(table(gradients)))
+    fit = profile.trend(profile.grid(table(gradients)))
     line = stats.linregress(np.arange(9), np.log(gradients).mean(axis=1)[:9])
     half = stats.t.ppf(0.975, 7) * line.stderr
     expected = [-line.slope, -line.slope - half, -line.slope + half]

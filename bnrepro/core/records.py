@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 VERSION = 2  # 2: claims.csv says how its interval was made and at which look
+QUOTED = frozenset(',"\r\n')
 
 COLUMNS = {
     "metrics": ["run", "step", "epoch", "split", "metric", "value"],
@@ -69,10 +70,9 @@ class Table:
         self._file.close()
 
     def _append(self, rows: Iterable[Sequence[object]]) -> None:
-        text = io.StringIO(newline="")
-        csv.writer(text, lineterminator="\n").writerows(rows)  # quotes a comma in the name of a run or of a layer
-        if text.tell():
-            self._file.write(text.getvalue().encode())
+        text = "".join(map(line, rows))
+        if text:
+            self._file.write(text.encode())
             self._file.flush()
 
 
@@ -182,6 +182,12 @@ def check(path: Path, table: str) -> str:
     if not text.endswith("\n"):
         raise RecordError(f"{path}, line {reader.line_num}: the line has no end, the file was cut")
     return text
+
+
+def line(row: Iterable[object]) -> str:
+    """A line of CSV; quoted is what would end a cell or a line: runs and layers may have any name."""
+    return ",".join(text if QUOTED.isdisjoint(text := str(cell)) else '"' + text.replace('"', '""') + '"'
+                    for cell in row) + "\n"  # fmt: skip
 
 
 def _cell(value: object) -> object:

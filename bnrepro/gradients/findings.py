@@ -1,34 +1,47 @@
 """What the gradients of a run mean, in words: pure functions of layers.csv, with the rules below and no others.
 
-The gradient of a layer is its `grad_fro`, or the first of GRADIENTS that is recorded. Its profile over depth is the
-geometric mean of each layer over the recorded steps; the factor per layer is the slope of its logarithm, least squares
-over all layers but the output layer (with fewer than five: over all), with Student's 95 % interval of the residuals.
+Profile, fit and shape are those of bnrepro/gradients/profile.py. The profile is judged over all recorded steps, and
+with six or more over the last three as well, since layers can come apart in training.
 
 - not finite: a recorded gradient is nan or inf. Named are the first such step and, of its layers, the one nearest the
   output, where backward meets it first. Such steps count for nothing else.
-- vanishing: towards the input the fit shrinks by APART = 100 or more in all, and 1 lies outside the interval of the
-  factor: one learning rate cannot serve layers so far apart. Exploding with depth: the same, growing.
+- vanishing: towards the input the profile of the hidden layers shrinks by APART = 100 or more in all, 1 lies outside
+  the interval of the factor per layer, and layers are in order (Kendall's tau): one learning rate cannot serve layers
+  so far apart. Exploding with depth: the same, growing. The rules below speak only where these two do not.
+- one layer off: APART or more between layers, less without one of them (of more than ten: without one in ten).
+- V-shaped, arched: both ends lie ten times above or below a layer in between, one of them APART.
+- uneven: APART or more between layers in any other shape.
+- too large: the median layer of the profile has LARGE or more. Too small: no layer has more than SMALL, where 1e-8, the
+  eps of Adam, begins to rule, in the first three recorded steps.
 - exploding with time: the norm over all layers is APART times larger in the last three recorded steps than in the
   first three; six steps at least.
-- zero: the gradient of a layer is exactly 0 in each of the last three recorded steps.
+- zero: the gradient of a layer is exactly 0 in each of its last three recorded steps. With fewer steps: zero so far.
 - dead: HALF of a layer's units or more give 0 for a whole batch, median of the last three recorded steps.
 - saturated: HALF of a layer's outputs or more lie in the outer tenths of the nonlinearity's range, likewise.
-- no gradient: a layer's cells are empty at every recorded step, since it is frozen or not used. A remark, no illness.
-- nothing remarkable: none of the above but the last.
+- no gradient: a layer's cells are empty at every recorded step, since it is frozen or not used. A remark, no illness;
+  as is "not measured", for what the recorder had to skip.
+- nothing remarkable: none of the above but remarks, and no layer is APART from another.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
-from bnrepro.core.schema import GRADIENTS
+from bnrepro.gradients import profile
+from bnrepro.gradients.profile import APART, Trend, grid, statistic_of
+from bnrepro.gradients.registry import SKIPPED
 
-APART = 100.0
 HALF = 0.5
 LAST = 3  # recorded steps
+LARGE, SMALL = 1e3, 1e-7
+ONE_WAY = ("vanishing", "exploding with depth")
+NAMED = 6  # layers of a long list
+Theory = tuple[float, str]
+Names = Mapping[str, str]  # of the layers, as people see them
 
 
 @dataclass(frozen=True)
@@ -41,43 +54,30 @@ class Finding:
     step: int | None = None
 
 
-@dataclass(frozen=True)
-class Trend:
-    """Growth of the gradient per layer towards the input, with its 95 % interval (nan with fewer than four layers)."""
-
-    factor: float
-    low: float
-    high: float
-    layers: int
-
-    @property
-    def total(self) -> float:
-        return self.factor ** (self.layers - 1)
-
-
-def findings(layers: pd.DataFrame, theory: tuple[float, str] | None = None) -> list[Finding]:
+def findings(layers: pd.DataFrame, theory: Theory | None = None) -> list[Finding]:
     """The findings of one run, from the columns step, depth, layer, statistic, value, and `missing` where empty cells
     are to be told from nan. `theory`: growth per layer towards the input at initialisation, and whose.
 
     Raises ValueError where no gradient is recorded.
     """
+    names = {name: f"layer {depth} ({name})" for name, depth in profile.depths(layers).items()}
     gradients, bad = grid(layers), _bad(layers)
-    found = [_not_finite(bad)] if bad.to_numpy().any() else []
+    found = [_not_finite(bad, names)] if bad.to_numpy().any() else []
     finite = gradients.loc[:, ~bad.any()]
     if finite.shape[1]:
-        found += _by_depth(finite, theory) + _by_time(finite) + _zero(finite)
-        found += _units(layers[layers["step"].isin(finite.columns)])
-    if not found and finite.notna().to_numpy().any():
+        found += _by_depth(finite, names, theory) + _level(finite) + _by_time(finite) + _zero(finite, names)
+        found += _units(layers[layers["step"].isin(finite.columns)], names)
+    if not found and len(profile.profile(finite)):
         found.append(_healthy(finite, theory))
-    return found + _without(layers)
+    return found + _without(layers, names) + _skipped(layers, names)
 
 
 def compare(first: pd.DataFrame, second: pd.DataFrame, names: tuple[str, str]) -> str:
     """One sentence on two runs: what the first layer gets in each, relative to its last layer."""
-    profiles = [profile(grid(layers).replace([np.inf], np.nan)) for layers in (first, second)]
+    profiles = [profile.profile(grid(layers).replace([np.inf], np.nan)) for layers in (first, second)]
     if min(map(len, profiles)) == 0:
         return "side by side: at least one of the runs has no gradient above 0 to compare"
-    reach = [values.iloc[0] / values.iloc[-1] for values in profiles]
+    reach = [float(values.iloc[0] / values.iloc[-1]) for values in profiles]
     more, less = (0, 1) if reach[0] >= reach[1] else (1, 0)
     return (
         f"side by side: relative to the last layer, the first one gets {_times(reach[more] / reach[less])} in "
@@ -85,69 +85,62 @@ def compare(first: pd.DataFrame, second: pd.DataFrame, names: tuple[str, str]) -
     )
 
 
-def statistic_of(layers: pd.DataFrame) -> str:
-    there = set(layers["statistic"])
-    for name in GRADIENTS:
-        if name in there:
-            return name
-    raise ValueError(f"no gradient recorded: the table holds {', '.join(sorted(there)) or 'nothing'}")
-
-
-def grid(layers: pd.DataFrame, statistic: str | None = None) -> pd.DataFrame:
-    """Layers in the order of depth by recorded steps: values of one statistic, nan where there is none."""
-    rows = layers[layers["statistic"] == (statistic or statistic_of(layers))]
-    return _by_layer(rows, rows["value"])
-
-
-def profile(gradients: pd.DataFrame) -> pd.Series:
-    """Geometric mean of every layer over the steps; layers with a gradient of exactly 0 are left out."""
-    kept = gradients[gradients.notna().any(axis=1) & ~(gradients == 0).any(axis=1)]
-    return np.exp(np.log(kept).mean(axis=1))
-
-
-def trend(gradients: pd.DataFrame) -> Trend | None:
-    """The fit over depth; None with fewer than two layers."""
-    values = profile(gradients)
-    values = values.iloc[:-1] if len(values) >= 5 else values
-    n = len(values)
-    if n < 2:
-        return None
-    depth = np.arange(n) - (n - 1) / 2
-    y = np.log(values.to_numpy())
-    slope = (depth @ y) / (depth @ depth)
-    residuals = y - y.mean() - slope * depth
-    half = np.nan
-    if n >= 4:
-        from scipy.special import stdtrit
-
-        half = stdtrit(n - 2, 0.975) * np.sqrt(residuals @ residuals / (n - 2) / (depth @ depth))
-    return Trend(*(float(np.exp(x)) for x in (-slope, -slope - half, -slope + half)), n)
-
-
-def _by_layer(rows: pd.DataFrame, values: pd.Series) -> pd.DataFrame:
-    order = rows.drop_duplicates("layer").sort_values("depth")["layer"]
-    return rows.assign(shown=values).set_index(["layer", "step"])["shown"].unstack("step").reindex(order)
-
-
 def _bad(layers: pd.DataFrame) -> pd.DataFrame:
     """The grid of gradients that are there and not finite."""
     rows = layers[layers["statistic"] == statistic_of(layers)]
     there = ~rows["missing"] if "missing" in rows else True
-    return _by_layer(rows, ~np.isfinite(rows["value"]) & there).eq(True)
+    return grid(layers, values=~np.isfinite(rows["value"]) & there).eq(True)
 
 
-def _by_depth(gradients: pd.DataFrame, theory: tuple[float, str] | None) -> list[Finding]:
-    fit = trend(gradients)
-    if fit is None or max(fit.total, 1 / fit.total) < APART or fit.low <= 1 <= fit.high:
+def _by_depth(gradients: pd.DataFrame, names: Names, theory: Theory | None) -> list[Finding]:
+    late = [gradients.iloc[:, -LAST:]] if gradients.shape[1] >= 2 * LAST else []
+    shapes = [shape for window in (gradients, *late) if (shape := _shape(window, names))]
+    if not shapes:
         return []
-    values = profile(gradients)
-    kind = "vanishing" if fit.factor < 1 else "exploding with depth"
-    first, last = values.index[0], values.index[-1]
-    text = (
-        f"{kind}: the gradient {_growth(fit)} per layer towards the input; {first} gets "
-        f"{_times(values.iloc[0] / values.iloc[-1])} what {last} gets ({_steps(gradients)}){_theory(gradients, theory)}"
-    )
-    return [Finding(kind, text, (first, last))]
+    found = next((shape for shape in shapes if shape.kind in ONE_WAY), shapes[0])
+    return [Finding(found.kind, found.text + _theory(gradients, theory), found.layers)]
+
+
+def _shape(gradients: pd.DataFrame, names: Names) -> Finding | None:
+    """Of layers that are APART: how."""
+    values, fit = profile.profile(gradients), profile.trend(gradients)
+    if fit is None or profile.spread(values) < APART:
+        return None
+    of = f"({len(values)} layers, {_steps(gradients)})"
+    ends = (str(values.index[0]), str(values.index[-1]))
+    if profile.falls_or_rises(gradients, fit):
+        kind = ONE_WAY[int(fit.factor >= 1)]
+        times = _times(values.iloc[0] / values.iloc[-1])
+        text = f"the gradient {_growth(fit)} per layer towards the input; {names[ends[0]]} gets {times} what "
+        return Finding(kind, f"{kind}: {text}{names[ends[1]]} gets {of}", ends)
+    if alone := profile.off(values):
+        others = values.drop(alone).median()
+        each = _listed(f"{_times(values[name] / others)} in {names[name]}" for name in alone)
+        kind = "one layer off" if len(alone) == 1 else "few layers off"
+        return Finding(
+            kind, f"{kind}: the gradient, relative to the median of the others, is {each} {of}", tuple(alone)
+        )
+    if turned := profile.turn(values):
+        kind, layer = turned
+        least = "smallest" if kind == "V-shaped" else "largest"
+        first, last = (_times(values[end] / values[layer]) for end in ends)
+        text = f"the gradient is {least} in {names[layer]}; {names[ends[0]]} gets {first} that, {names[ends[1]]} {last}"
+        return Finding(kind, f"{kind}: {text} {of}", (layer, *ends))
+    low, high = str(values.idxmin()), str(values.idxmax())
+    text = f"the largest gradient, of {names[high]}, is {_times(profile.spread(values))} the smallest, of {names[low]}"
+    return Finding("uneven", f"uneven: {text} {of}", (low, high))
+
+
+def _level(gradients: pd.DataFrame) -> list[Finding]:
+    values, early = profile.profile(gradients), profile.profile(gradients.iloc[:, :LAST])
+    if len(values) and values.median() >= LARGE:
+        kind, shown, steps = "too large", values, _steps(gradients)
+    elif len(early) and early.max() <= SMALL:
+        kind, shown, steps = "too small", early, _steps(gradients.iloc[:, :LAST])
+    else:
+        return []
+    text = f"{kind}: the gradients of {len(shown)} layers lie between {shown.min():.2g} and {shown.max():.2g}, with "
+    return [Finding(kind, f"{text}a median of {shown.median():.2g} ({steps})")]
 
 
 def _by_time(gradients: pd.DataFrame) -> list[Finding]:
@@ -155,76 +148,98 @@ def _by_time(gradients: pd.DataFrame) -> list[Finding]:
     norm = norm[norm > 0]
     if len(norm) < 2 * LAST:
         return []
-    early, late = (np.exp(np.log(part).mean()) for part in (norm.iloc[:LAST], norm.iloc[-LAST:]))
+    early, late = (float(np.exp(np.log(part).mean())) for part in (norm.iloc[:LAST], norm.iloc[-LAST:]))
     if late < APART * early:
         return []
-    step = int(norm.index[(norm >= APART * early).to_numpy().argmax()])
+    step = int(norm.index[int((norm >= APART * early).to_numpy().argmax())])
     text = f"exploding with time: the gradient of all layers together grew {late / early:.3g} times, since step {step}"
     return [Finding("exploding with time", text, (), step)]
 
 
-def _not_finite(bad: pd.DataFrame) -> Finding:
+def _not_finite(bad: pd.DataFrame, names: Names) -> Finding:
     steps = bad.any()
-    step = int(steps.idxmax())
+    step = int(bad.columns[int(steps.to_numpy().argmax())])
     layers = tuple(bad.index[bad[step]])
     others = f", in {len(layers)} of {len(bad)} layers" if len(layers) > 1 else ""
     text = (
-        f"not finite: at step {step} the gradient of {layers[-1]}, counted from the output the first{others}; "
+        f"not finite: at step {step} the gradient of {names[layers[-1]]}, counted from the output the first{others}; "
         f"{steps.sum()} of {len(steps)} recorded steps, the last at {steps[steps].index[-1]}"
     )
     return Finding("not finite", text, layers, step)
 
 
-def _zero(gradients: pd.DataFrame) -> list[Finding]:
-    names = tuple(gradients.index[(gradients.iloc[:, -LAST:] == 0).all(axis=1)])
-    if not names:
-        return []
-    text = f"zero: no gradient at all reaches {_names(names)} ({len(names)} of {len(gradients)} layers)"
-    return [Finding("zero", text, names)]
-
-
-def _units(layers: pd.DataFrame) -> list[Finding]:
-    """Dead and saturated layers."""
-    what = {
-        "dead": ("act_dead", "of the units give 0 for every input of a batch"),
-        "saturated": ("act_saturated", "of the outputs lie at the ends of the nonlinearity's range"),
-    }
+def _zero(gradients: pd.DataFrame, names: Names) -> list[Finding]:
+    """Layers of which the last recorded gradients, at the steps at which they have one, are 0."""
+    last = {name: row.dropna().iloc[-LAST:] for name, row in gradients.iterrows()}
+    still = {str(name): len(row) for name, row in last.items() if len(row) and (row == 0).all()}
     found = []
-    for kind, (statistic, words) in what.items():
-        if statistic in set(layers["statistic"]):
-            share = grid(layers, statistic).iloc[:, -LAST:].median(axis=1)
-            worst = share[share >= HALF]
-            if len(worst):
-                shares = ", ".join(f"{name} {value:.0%}" for name, value in worst.head(6).items())
-                more = f" and {len(worst) - 6} more" if len(worst) > 6 else ""
-                text = f"{kind}: {words} in {len(worst)} of {len(share)} layers: {shares}{more}"
-                found.append(Finding(kind, text, tuple(worst.index)))
+    for kind, chosen in (
+        ("zero", tuple(name for name, steps in still.items() if steps == LAST)),
+        ("zero so far", tuple(name for name, steps in still.items() if steps < LAST)),
+    ):
+        if chosen:
+            when = f"; it takes {LAST} recorded steps to tell whether it stays" if kind == "zero so far" else ""
+            which = f"{_named(chosen, names)} ({len(chosen)} of {len(gradients)} layers{when})"
+            found.append(Finding(kind, f"{kind}: no gradient at all reaches {which}", chosen))
     return found
 
 
-def _without(layers: pd.DataFrame) -> list[Finding]:
+def _units(layers: pd.DataFrame, names: Names) -> list[Finding]:
+    """Dead and saturated layers."""
+    what = {
+        "dead": ("act_dead", "units", "give 0 for every input of a batch"),
+        "saturated": ("act_saturated", "outputs", "lie at the ends of the nonlinearity's range"),
+    }
+    found = []
+    for kind, (statistic, parts, do) in what.items():
+        if statistic not in set(layers["statistic"]):
+            continue
+        share = grid(layers, statistic).iloc[:, -LAST:].median(axis=1)
+        worst = share[share >= HALF]
+        if len(worst):
+            shares = _listed(f"{value:.0%} of the {parts} of {names[str(name)]}" for name, value in worst.items())
+            text = f"{kind}: {shares} {do} ({len(worst)} of {len(share)} layers)"
+            found.append(Finding(kind, text, tuple(worst.index)))
+    return found
+
+
+def _without(layers: pd.DataFrame, names: Names) -> list[Finding]:
     if "missing" not in layers:
         return []
     rows = layers[layers["statistic"] == statistic_of(layers)]
     gone = rows.groupby("layer", sort=False)["missing"].all()
-    names = tuple(gone.index[gone])
-    if not names:
+    chosen = tuple(gone.index[gone])
+    if not chosen:
         return []
-    text = f"no gradient: {_names(names)} ({len(names)} of {len(gone)} layers; frozen, or not used in the forward pass)"
-    return [Finding("no gradient", text, names)]
+    of = f"({len(chosen)} of {len(gone)} layers; frozen, or not used in the forward pass)"
+    return [Finding("no gradient", f"no gradient: {_named(chosen, names)} {of}", chosen)]
 
 
-def _healthy(gradients: pd.DataFrame, theory: tuple[float, str] | None) -> Finding:
-    values, fit = profile(gradients), trend(gradients)
-    spread = f"the largest gradient of {len(values)} layers is {values.max() / values.min():.3g} times the smallest"
-    slope = f"; it {_growth(fit)} per layer towards the input" if fit and fit.layers >= 4 else ""
-    text = f"nothing remarkable: {spread}{slope} ({_steps(gradients)}){_theory(gradients, theory)}"
-    return Finding("nothing remarkable", text)
+def _skipped(layers: pd.DataFrame, names: Names) -> list[Finding]:
+    rows = layers[layers["statistic"].astype(str).str.endswith(SKIPPED)]
+    return [
+        Finding(
+            "not measured",
+            f"not measured: {statistic.removesuffix(SKIPPED)} of {_named(own['layer'].unique(), names)} "
+            f"(skipped at {own['step'].nunique()} recorded steps)",
+            tuple(own["layer"].unique()),
+        )
+        for statistic, own in ((str(name), part) for name, part in rows.groupby("statistic", sort=False))
+    ]
 
 
-def _theory(gradients: pd.DataFrame, theory: tuple[float, str] | None) -> str:
+def _healthy(gradients: pd.DataFrame, theory: Theory | None) -> Finding:
+    values, fit = profile.profile(gradients), profile.trend(gradients)
+    text = f"the largest gradient of {len(values)} layers is {profile.spread(values):.3g} times the smallest"
+    slope = f"; it {_growth(fit)} per layer towards the input" if fit and fit.layers >= profile.FIT else ""
+    return Finding(
+        "nothing remarkable", f"nothing remarkable: {text}{slope} ({_steps(gradients)}){_theory(gradients, theory)}"
+    )
+
+
+def _theory(gradients: pd.DataFrame, theory: Theory | None) -> str:
     """Beside the first recorded step, the nearest to the initialisation for which the theory holds."""
-    fit = trend(gradients.iloc[:, :1])
+    fit = profile.trend(gradients.iloc[:, :1])
     if theory is None or fit is None:
         return ""
     factor, source = theory
@@ -249,5 +264,10 @@ def _steps(gradients: pd.DataFrame) -> str:
     return f"step {first}" if first == last else f"steps {first} to {last}"
 
 
-def _names(names: tuple[str, ...]) -> str:
-    return ", ".join(names[:6]) + (f" and {len(names) - 6} more" if len(names) > 6 else "")
+def _named(chosen: Iterable[str], names: Names) -> str:
+    return _listed(names[name] for name in chosen)
+
+
+def _listed(parts: Iterable[str]) -> str:
+    every = list(parts)
+    return ", ".join(every[:NAMED]) + (f" and {len(every) - NAMED} more" if len(every) > NAMED else "")

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator
 
 from bnrepro.core import records, style
-from bnrepro.gradients import findings
+from bnrepro.gradients import profile
 from bnrepro.gradients.view import Look
 
 DATED = {"svg": "Date", "pdf": "CreationDate"}
@@ -48,7 +48,7 @@ def draw(looks: Sequence[Look], statistic: str | None = None) -> Figure:
         left, right = part.subplots(1, 2, width_ratios=[1.15, 1])
         image = _heat_map(left, grid, look.missing(statistic), norm)
         _curves(right, grid, norm)
-        part.colorbar(image, ax=left, label=statistic or findings.statistic_of(look.layers))
+        part.colorbar(image, ax=left, label=statistic or profile.statistic_of(look.layers))
         text = "\n".join(finding.text for finding in look.findings)
         part.suptitle(f"{look.name}\n{_wrapped(text, 120)}", fontsize=7)
     return figure
@@ -69,7 +69,7 @@ def _heat_map(axis, grid: pd.DataFrame, missing: pd.DataFrame, norm: LogNorm):
     axis.imshow(marks, aspect="auto", cmap=mpl.colors.ListedColormap(["#CFCFCF", "#E00000"]), vmin=0, vmax=1)
     image = axis.imshow(shown, aspect="auto", cmap=colours, norm=norm)
     picks = np.unique(np.linspace(0, len(grid) - 1, min(len(grid), LABELS)).round().astype(int))
-    axis.set_yticks(picks, [str(grid.index[i])[-28:] for i in picks], fontsize=5.5)
+    axis.set_yticks(picks, [_short(str(grid.index[i])) for i in picks], fontsize=5.5)
     steps = np.unique(np.linspace(0, grid.shape[1] - 1, min(grid.shape[1], 7)).round().astype(int))
     axis.set_xticks(steps, [str(grid.columns[i]) for i in steps])
     axis.set(xlabel="recorded step", ylabel="layer, the input's at the top")
@@ -91,6 +91,12 @@ def _curves(axis, grid: pd.DataFrame, norm: LogNorm) -> None:
     for label, place in (("first", 0), ("last", -1)):
         axis.plot([], [], color=colours[place], label=f"{label}: {grid.index[place]}")
     axis.legend(loc="best", fontsize=5.5, frameon=True, framealpha=0.8, edgecolor="none")
+
+
+def _short(name: str, width: int = 28) -> str:
+    """A long name keeps its depth and its end."""
+    depth, _, rest = name.partition(" ")
+    return name if len(name) <= width else f"{depth} …{rest[len(depth) + 2 - width :]}"
 
 
 def _wrapped(text: str, width: int) -> str:

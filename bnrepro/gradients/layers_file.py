@@ -52,11 +52,10 @@ class LayersFile:
         self._table.close()
 
     def _continue(self, rows: list[list[str]], last: int) -> None:
-        text = io.StringIO(newline="")
         kept = [row for row in rows if int(row[STEP]) <= last]
-        csv.writer(text, lineterminator="\n").writerows([records.COLUMNS["layers"], *kept])
-        files.write_text(text.getvalue(), self.path)
-        self._table = records.Table(self.path, "layers", self._run, len(text.getvalue().encode()))
+        text = "".join(map(records.line, [records.COLUMNS["layers"], *kept]))
+        files.write_text(text, self.path)
+        self._table = records.Table(self.path, "layers", self._run, len(text.encode()))
 
     def _rows(self) -> list[list[str]]:
         """Without a last line that a kill cut short."""

@@ -19,11 +19,11 @@ from torch import Tensor, nn
 from bnrepro.gradients import following, outputs, statistics  # noqa: F401 (they enter what they define)
 from bnrepro.gradients.layers import Layer
 from bnrepro.gradients.passes import Listener
-from bnrepro.gradients.registry import FOLLOWING, Statistic
+from bnrepro.gradients.registry import FOLLOWING, SKIPPED, Statistic
 
 Row = tuple[int, int, str, str, float | None]  # step, depth, layer, statistic, value
 Cells = dict[str, float | None]  # column: value, None where there is nothing to measure
-SKIPPED = "_skipped"
+
 
 log = logging.getLogger("bnrepro.gradients")
 

@@ -24,6 +24,7 @@ from typing import Any, Literal
 Source = Literal["gradient", "weight", "output", "norm", "update", "next gradient"]
 FOLLOWING = ("update", "next gradient")  # known at the next call of after_backward
 Cost = Literal["cheap", "dear"]
+SKIPPED = "_skipped"  # ends the name of a row that stands for one that could not be measured
 PER_WEIGHT = "loss per unit of weight"
 
 

@@ -25,8 +25,8 @@ def spectral_norms(matrices: Sequence[Tensor]) -> list[float]:
 
     The root of the largest eigenvalue of the smaller Gram matrix, by Lanczos iterations on all matrices together (Golub
     & Van Loan, Matrix Computations, 4th ed., section 10.1) from a fixed start, so that a value depends on its matrix
-    alone; where the residual does not vouch for it, or where an eigenvalue lies above it (the start may be orthogonal to
-    the vector that is sought), by LAPACK; of matrices too large for that, by ARPACK. Good to 1e-6, and for those to
+    alone; where the residual does not vouch for it, or where an eigenvalue lies above it (the start may be orthogonal
+    to the vector that is sought), by LAPACK; of matrices too large for that, by ARPACK. Good to 1e-6, and for those to
     1e-3 where the two largest singular values agree to 1e-3. The Gram matrices go to the host in one transfer.
     """
     wide = [_wide_rows(matrix) for matrix in matrices]

@@ -11,7 +11,7 @@ from rich.style import Style
 from rich.table import Table
 from rich.text import Text
 
-from bnrepro.gradients import findings
+from bnrepro.gradients import findings, profile
 from bnrepro.gradients.view import Look
 
 # Viridis at sevenths, so that a look at a run need not load matplotlib.
@@ -37,11 +37,12 @@ def show(looks: Sequence[Look], statistic: str | None = None, console: Console |
         for finding in look.findings:
             console.print(Text().append(f"{look.name}: " if len(looks) > 1 else "", "dim").append(finding.text))
     if len(looks) == 2:
-        console.print(findings.compare(*(look.layers for look in looks), tuple(look.name for look in looks)))
+        first, second = looks
+        console.print(findings.compare(first.layers, second.layers, (first.name, second.name)))
 
 
 def _view(look: Look, statistic: str | None, width: int, low: float, high: float) -> Group:
-    name = statistic or findings.statistic_of(look.layers)
+    name = statistic or profile.statistic_of(look.layers)
     values, missing = look.grid(statistic), look.missing(statistic)
     shown = values.iloc[_spread(len(values), ROWS)]
     title = Text(look.name, style="bold", overflow="fold")
@@ -85,7 +86,7 @@ def _curves(values: pd.DataFrame, width: int, low: float, high: float) -> Text:
     if decades.shape[1] < 2:
         return Text()
     columns = max(10, min(width - 9, 72))
-    place = np.log10(decades.columns.to_numpy(dtype=float))
+    place = np.log10(np.maximum(decades.columns.to_numpy(dtype=float), 0.5))  # of a count from 0
     across = np.linspace(place[0], place[-1], columns)
     canvas = np.full((HEIGHT, columns), " ")
     for letter, row in zip(CURVES, decades.to_numpy(), strict=False):
@@ -117,4 +118,6 @@ def _short(step: int) -> str:
 
 
 def _clip(name: str, width: int) -> str:
-    return name if len(name) <= width else "…" + name[-width + 1 :]
+    """A long name keeps its depth and its end."""
+    depth, _, rest = name.partition(" ")
+    return name if len(name) <= width else f"{depth} …{rest[len(depth) + 2 - width :]}"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from bnrepro.core import paths, records
 from bnrepro.core.schema import GRADIENTS
-from bnrepro.gradients import findings, theory
+from bnrepro.gradients import findings, profile, theory
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -30,17 +30,22 @@ class Look:
     def grid(self, statistic: str | None) -> pd.DataFrame:
         """Layers by steps of one statistic, by default the gradient that the words are about.
 
+        Layers are called by depth and name, so that layers of one role have one depth in two arms, whatever is between.
+
         Raises RecordError for a statistic that the run did not record.
         """
         there = list(dict.fromkeys(self.layers["statistic"]))
         if statistic is not None and statistic not in there:
             raise records.RecordError(f"statistic={statistic}: {self.name} recorded {', '.join(there)}")
-        return findings.grid(self.layers, statistic or findings.statistic_of(self.layers))
+        return self._labelled(profile.grid(self.layers, statistic))
 
     def missing(self, statistic: str | None) -> pd.DataFrame:
         """True where a layer had no gradient, as against one that is not finite."""
-        shown = self.layers.assign(value=self.layers["missing"].astype(float))
-        return findings.grid(shown, statistic or findings.statistic_of(self.layers)).ne(0)
+        return self._labelled(profile.grid(self.layers, statistic, self.layers["missing"].astype(float))).ne(0)
+
+    def _labelled(self, grid: pd.DataFrame) -> pd.DataFrame:
+        depths = profile.depths(self.layers)
+        return grid.rename(index=lambda name: f"{depths[name]} {name}")
 
 
 def find(run: str, out: Path = Path("outputs")) -> Look:
@@ -85,7 +90,7 @@ def _published(run: str, out: Path) -> Look:
 
 def _checked(look: Look) -> Look:
     try:
-        findings.statistic_of(look.layers)
+        profile.statistic_of(look.layers)
     except ValueError as error:
         raise records.RecordError(f"{look.name}: {error}") from None
     return look
