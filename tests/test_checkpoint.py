@@ -81,7 +81,7 @@ def test_a_damaged_checkpoint_is_named_and_the_older_one_goes_on(stopped, damage
     steps, note = go_on(stopped)
     assert steps[0] == 19
     [remark] = note["notes"]
-    assert str(stopped / LAST) in remark and "step 18" in remark
+    assert f"run/{LAST}" in remark and "step 18" in remark
     assert remark in (stopped / "log.txt").read_text()
 
 
@@ -148,7 +148,7 @@ def test_a_note_survives_the_next_interruption(stopped):
             raise KeyboardInterrupt
 
     assert execute.execute(stopped, stop) == "interrupted"
-    assert str(stopped / LAST) in go_on(stopped)[1]["notes"][0]
+    assert f"run/{LAST}" in go_on(stopped)[1]["notes"][0]
 
 
 def test_the_first_line_is_readable(stopped):

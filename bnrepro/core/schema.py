@@ -53,7 +53,8 @@ class Train:
     )  # fmt: skip
     stalled_below: float | None = setting(
         1.5,
-        "stalled: the training accuracy never reached this multiple of chance; null: never stalled",
+        "stalled: the training accuracy was never better than chance (99.9 %, binomial); with ten classes, or another "
+        "value than 1.5: it never reached this multiple of chance; null: never stalled",
         above=0,
     )
     clip: float | None = setting(

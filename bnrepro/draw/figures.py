@@ -61,8 +61,10 @@ def collect(home: Path) -> int:
     done = [path for path, status in zip(directories, runs["status"], strict=True) if status in records.RESULTS]
     for table in ("metrics", "layers"):
         files.write_text(_joined(done, table), home / f"{table}.csv")
-    looks = {"looks": plan["looks"]} if "looks" in plan else {}
-    records.write_json(protocol.of(plan["command"], configs, manifests) | looks, home / "protocol.json")
+    more = {"looks": plan["looks"]} if "looks" in plan else {}
+    if remarks := {path.name: held for path in done if (held := run_dir.note(path).get("notes"))}:
+        more["notes"] = remarks
+    records.write_json(protocol.of(plan["command"], configs, manifests) | more, home / "protocol.json")
     records.write_frame(runs, home / "runs.csv", "runs")
     return len(done)
 
@@ -107,9 +109,11 @@ def _save(figure: Figure, directory: Path) -> None:
 
 
 def notes(name: str, directory: Path) -> list[str]:
-    """What the experiment has to say beside its claims: the sentences of its optional function `notes`."""
+    """What there is to say beside the claims: the experiment's optional function `notes`, and remarks on its runs."""
     module = experiment(name)
-    return module.notes(records.load(directory)) if hasattr(module, "notes") else []
+    said = module.notes(records.load(directory)) if hasattr(module, "notes") else []
+    remarks = (records.read_json(directory / "protocol.json") or {}).get("notes", {})
+    return [*said, *(f"{run}: {remark}" for run, held in remarks.items() for remark in held)]
 
 
 def show(name: str, judged: pd.DataFrame) -> str:

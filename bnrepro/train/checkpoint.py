@@ -67,7 +67,7 @@ def load(directory: Path, key: str, model: nn.Module, device: torch.device) -> t
             state = read(path, device)
             _check(state, directory, key, model)
         except Damaged as error:
-            damaged.append(f"{path}: {error}")
+            damaged.append(f"{directory.name}/{path.name}: {error}")
             path.unlink()
         else:
             done = f"the run went on from the older one, of step {state['progress']['step']}"
