@@ -14,6 +14,7 @@ import sys
 import tarfile
 import urllib.error
 import urllib.request
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -478,6 +479,56 @@ def test_damaged_cache_is_made_again(folder, opened, damage):
 def test_without_a_place_for_the_cache(folder, opened):
     Path(folder.root).write_text("a file")
     assert sources.read(folder).sha256 == sources.read(folder).sha256 and len(opened) == 26
+
+
+def test_images_in_folders_below_a_class_belong_to_it(folder):
+    cat = Path(folder.path, "train", "cat")
+    (cat / "indoors" / "night").mkdir(parents=True)
+    for number, below in enumerate((cat / "indoors", cat / "indoors" / "night")):
+        (cat / f"{number}.png").rename(below / f"{number}.png")
+    found = sources.read(folder)
+    assert (found.train_labels == 0).sum() == 3 and len(found.train_labels) == 6
+
+
+def test_hidden_files_are_no_images_and_a_circle_of_links_ends(folder):
+    cat = Path(folder.path, "train", "cat")
+    (cat / "._0.png").write_bytes(b"resource fork")
+    (cat / ".thumbnails").mkdir()
+    (cat / ".thumbnails" / "0.png").write_bytes(b"")
+    (cat / "again").symlink_to(cat)
+    assert (sources.read(folder).train_labels == 0).sum() == 3
+
+
+def test_a_pipe_named_like_an_image_is_refused_and_not_waited_for(folder):
+    os.mkfifo(Path(folder.path, "train", "cat", "9.png"))
+    assert "9.png is no file" in message(folder)
+
+
+@pytest.mark.parametrize("size", [60_000, 9_000])
+def test_a_header_that_asks_for_too_many_pixels_is_refused_in_one_line(folder, size):
+    path = Path(folder.path, "train", "cat", "1.png")
+    content = bytearray(path.read_bytes())
+    content[16:24] = size.to_bytes(4, "big") * 2
+    content[29:33] = zlib.crc32(content[12:29]).to_bytes(4, "big")
+    path.write_bytes(content)
+    said = message(folder)
+    assert str(path) in said and "pixels" in said and "\n" not in said
+
+
+def test_a_home_of_nobody_is_named():
+    assert "data.path=~nouser/x: " in message(Data(kind="image_folder", path="~nouser/x"))
+
+
+def test_an_altered_cache_is_made_again(folder, caplog):
+    """Its own checksums fit, the SHA-256 that it claims does not."""
+    good = sources.read(folder)
+    [cache] = Path(folder.root, "cache").iterdir()
+    with np.load(cache) as file:
+        parts = dict(file)
+    parts["train_images"][0, 0, 0, 0] ^= 1
+    np.savez(cache, **parts)
+    again = sources.read(folder)
+    assert (again.train_images == good.train_images).all() and str(cache) in caplog.text
 
 
 # Synthetic images

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 SUFFIXES = (".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")  # those of torchvision
+LARGEST = 4096  # pixels on a side: a damaged header can ask for more than any memory
 UNREADABLE = (OSError, SyntaxError, ValueError)  # what Pillow raises for files that are no image or half of one
 
 
@@ -43,7 +44,7 @@ def read_image_folder(config: Data) -> Arrays:
     """
     if config.path is None:
         raise _error(config, "must name the directory that holds train/ and test/")
-    base = Path(config.path).expanduser()
+    base = _expanded(config)
     classes = _classes(config, base)
     splits = {split: _entries(config, base, split, classes) for split in ("train", "test")}
     cache = Path(config.root).expanduser() / "cache" / f"{base.resolve().name}-{_fingerprint(splits)}.npz"
@@ -52,6 +53,13 @@ def read_image_folder(config: Data) -> Arrays:
         found = _decode(config, base, splits, classes)
         _save(cache, found)
     return found
+
+
+def _expanded(config: Data) -> Path:
+    try:
+        return Path(config.path or "").expanduser()
+    except RuntimeError as error:  # ~nobody
+        raise _error(config, str(error)) from error
 
 
 def _classes(config: Data, base: Path) -> tuple[str, ...]:
@@ -71,13 +79,30 @@ def _classes(config: Data, base: Path) -> tuple[str, ...]:
 def _entries(config: Data, base: Path, split: str, classes: tuple[str, ...]) -> list[Entry]:
     entries = []
     for label, name in enumerate(classes):
-        files = [file for file in os.scandir(base / split / name) if file.name.lower().endswith(SUFFIXES)]
-        if not files:
+        images = _images(config, base / split / name)
+        if not images:
             raise _error(config, f"class {name} has no images in {base / split / name} (known: {', '.join(SUFFIXES)})")
-        for file in sorted(files, key=lambda file: file.name):
-            seen = file.stat()
-            entries.append(Entry(label, f"{split}/{name}/{file.name}", seen.st_size, seen.st_mtime_ns))
+        for path in images:
+            seen = path.stat()
+            entries.append(Entry(label, path.relative_to(base).as_posix(), seen.st_size, seen.st_mtime_ns))
     return entries
+
+
+def _images(config: Data, folder: Path) -> list[Path]:
+    """All images of a class, those in folders below it too, as torchvision reads them; hidden files are none.
+
+    Linked folders are followed, each once. What is named like an image but is no file, such as a pipe, is an error.
+    """
+    images, seen = [], set()
+    for where, below, names in os.walk(folder, followlinks=True):
+        seen.add(os.path.realpath(where))
+        kept = [name for name in sorted(below) if name[0] != "." and os.path.realpath(Path(where, name)) not in seen]
+        below[:] = kept
+        for path in (Path(where, name) for name in names if name[0] != "." and name.lower().endswith(SUFFIXES)):
+            if not path.is_file():
+                raise _error(config, f"{path} is no file, or a link to none")
+            images.append(path)
+    return sorted(images, key=lambda path: path.relative_to(folder).as_posix())
 
 
 def _fingerprint(splits: dict[str, list[Entry]]) -> str:
@@ -109,10 +134,13 @@ def _open(config: Data, path: Path) -> tuple[Image.Image, bool]:
 
     try:
         with Image.open(path) as image:
+            if max(image.size) > LARGEST:
+                width, height = image.size
+                raise ValueError(f"{width}x{height} pixels, and at most {LARGEST} on a side are read")
             if image.mode.startswith(("I", "F")):  # conversion to 8 bits would clip them
                 raise ValueError(f"its pixels (mode {image.mode}) have more than 8 bits")
             return image.convert("RGB"), image.mode in ("1", "L", "LA")
-    except UNREADABLE as error:
+    except (*UNREADABLE, Image.DecompressionBombError) as error:
         raise _error(config, f"{path} cannot be read as an image: {error}") from error
 
 
@@ -126,7 +154,12 @@ def _load(cache: Path) -> Arrays | None:
     except (OSError, ValueError, KeyError, EOFError, NotImplementedError, zipfile.BadZipFile, zlib.error) as error:
         log.warning("%s is damaged and is made again: %s", cache, error)
         return None
-    return Arrays(**parts | {"classes": tuple(parts["classes"].tolist()), "sha256": str(parts["sha256"])})
+    train, test = ((parts[f"{split}_images"], parts[f"{split}_labels"]) for split in ("train", "test"))
+    arrays = pack(train, test, tuple(parts["classes"].tolist()))
+    if arrays.sha256 == str(parts["sha256"]):
+        return arrays
+    log.warning("%s is altered, its SHA-256 does not fit, and is made again", cache)
+    return None
 
 
 def _save(cache: Path, found: Arrays) -> None:

@@ -27,7 +27,11 @@ CHECKLIST = (
     ("Criterion fixed beforehand", "Rule and reason stand in experiments/NAME.py before the runs start.", "claims"),
     ("n", "How many seeds stand behind each value.", "claims"),
     ("Seeds", "Which they are; one seed gives all arms the same weights, batches and order.", "runs"),
-    ("Variation, and of what", "Intervals over seeds, at the level of the plan of looks; each figure says what its bands and bars are.", "figure"),
+    (
+        "Variation, and of what",
+        "Intervals over seeds, at the level of the plan of looks; each figure says what its bands and bars are.",
+        "figure",
+    ),
     ("All hyperparameters, and how they were chosen", "Every field of a run, not only those we set.", "protocol"),
     ("A model that can be checked", "Its settings and its number of parameters.", "model"),
     ("Data, and what was left out", "Checksum, and the images used for training, choosing and testing.", "data"),
