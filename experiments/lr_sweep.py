@@ -86,7 +86,8 @@ def draw(data: pd.DataFrame, fig: Figure) -> None:
 
 def _panels(axes: np.ndarray, panel: pd.DataFrame) -> None:
     accuracy, loss, regions = axes
-    for place, norm in enumerate(ARMS):
+    norms = [*ARMS, *(norm for norm in panel["norm"].unique() if norm not in ARMS)]
+    for place, norm in enumerate(norms):
         runs = {kind: panel[(panel["norm"] == norm) & (panel["kind"] == kind)]
                 for kind in ("final test", "final valid", "best test", "loss", "share of runs")}  # fmt: skip
         rates.accuracies(accuracy, norm, runs["final test"], runs["final valid"], runs["best test"])
@@ -96,8 +97,8 @@ def _panels(axes: np.ndarray, panel: pd.DataFrame) -> None:
     plots.legend(accuracy, fontsize=6, loc="upper left", handlelength=1.2, borderaxespad=0)
     known = (panel["y"][panel["kind"] == "loss"] > 0).any()
     loss.set(yscale="log" if known else "linear", ylabel="training loss")
-    labels = [style.label(norm) for norm in ARMS]
-    regions.set(ylim=(-0.1, len(ARMS)), yticks=[0.45, 1.45], yticklabels=labels, ylabel="region")
+    ticks, labels = [place + 0.45 for place in range(len(norms))], [style.label(norm) for norm in norms]
+    regions.set(ylim=(-0.1, len(norms)), yticks=ticks, yticklabels=labels, ylabel="region")
     regions.grid(False)
     for axis in axes:
         axis.set_xticks([], minor=True)

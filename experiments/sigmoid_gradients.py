@@ -30,7 +30,8 @@ def data(tables: Tables) -> pd.DataFrame:
     """Panels: the arms by depth (all iterations pooled, median and range over seeds), and the fit by width."""
     gradients, reference = _gradients(tables), _reference()
     rows: list[points.Row] = []
-    for norm, panel in PANELS.items():
+    others = {norm: style.label(norm) for norm in gradients["norm"].unique() if norm not in PANELS}
+    for norm, panel in (PANELS | others).items():
         for (width, depth), group in gradients[gradients["norm"] == norm].groupby(["width", "depth"]):
             of_seed = np.exp(np.log(group["value"]).groupby(group["seed"]).mean())
             rows.append((panel, f"{norm}, width {width}", depth, *points.median(of_seed)))
@@ -43,9 +44,12 @@ def data(tables: Tables) -> pd.DataFrame:
 
 def draw(data: pd.DataFrame, fig: Figure) -> None:
     fig.set_size_inches(style.WIDTH, 3.5)
-    axes = fig.subplots(1, 3, width_ratios=[1, 1, 0.8])
-    axes[1].sharey(axes[0])
-    for axis, panel in zip(axes, PANELS.values(), strict=False):
+    panels = [panel for panel in dict.fromkeys((*PANELS.values(), *data["panel"])) if panel != FIT]
+    axes = fig.subplots(1, len(panels) + 1, width_ratios=[*[1] * len(panels), 0.8])
+    for axis, panel in zip(axes, panels, strict=False):
+        if axis is not axes[0]:
+            axis.sharey(axes[0])
+            axis.tick_params(labelleft=False)
         for index, (series, line) in enumerate(plots.each(plots.panel(data, panel))):
             if series == "source":
                 look = style.arm(series)
@@ -53,13 +57,13 @@ def draw(data: pd.DataFrame, fig: Figure) -> None:
                 axis.plot(line.x, line.y, **look, label=style.label(series))
             else:
                 plots.line(axis, series, line, alpha=1 - 0.3 * min(index, 3))
-        axis.set(title=panel, yscale="log", xlabel="layer (1: at the input, 11: output)", xticks=range(1, 12, 2))
+        layer = "layer (1: at the input, 11: output)" if len(panels) == 2 else "layer"
+        axis.set(title=panel, yscale="log", xlabel=layer, xticks=range(1, 12, 2))
         axis.minorticks_off()
     axes[0].set_ylabel("largest singular value of the weight gradient")
-    axes[1].tick_params(labelleft=False)
-    _fit(axes[2], plots.panel(data, FIT))
+    _fit(axes[-1], plots.panel(data, FIT))
     axes[0].set_ylim(top=20)  # room for the legend
-    for axis, place in zip(axes, ("upper left", "lower left", "upper left"), strict=True):
+    for axis, place in zip(axes, ("upper left", *["lower left"] * (len(panels) - 1), "upper left"), strict=True):
         plots.legend(axis, loc=place, fontsize=6.5, handlelength=1.4)
     plots.note(fig, "left, middle: median over the seeds, iterations 10 to 50 pooled, band: least to largest seed, "
                     "bar: least to largest iteration of the source\nright: geometric mean over the table's cells of "

@@ -108,7 +108,7 @@ def refused(bnrepro, elsewhere):
         ("model.norm=false", "must be one of none, batch, batch_manual, *"),
         ("train.epochs=1", "give exactly one of the two *"),
         ("probes.steps=3", "must be a list, *"),
-        ("probes.statistics=[grad_fro,foo]", "must be one of grad_spectral, *"),
+        ("probes.statistics=[grad_fro,foo]", "must be one of *grad_spectral, *"),
         ("device=gpu", "must be one of auto, cpu, cuda, *"),
         ("task=tran", "must be one of train, *, did you mean train?"),
         ("jobs=0", "must be a whole number, at least 1, or null"),
