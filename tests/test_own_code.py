@@ -285,7 +285,7 @@ def test_what_fails_at_its_first_step_is_refused_before_it(own, tmp_path, capsys
 def test_a_registered_arm_has_a_look_of_its_own(own):
     own()
     looks = registry.looks()
-    taken = {look.get("color") for look in style.ARMS.values()}
+    taken = {style.ARMS[name].get("color") for name in style.OWN}
     assert looks["scaled"]["label"] == "Scaled" and len({look["color"] for look in looks.values()}) == len(looks)
     style.learn(looks | {"batch": {"label": "mine"}})
     assert style.label("scaled, width 20") == "Scaled, width 20" and style.arm("scaled")["color"] not in taken

@@ -158,8 +158,10 @@ def leave(registration: Registration) -> None:
 def looks() -> dict[str, dict[str, str]]:
     """Label, colour and marker of every registered name; those that give none get free ones, in their order."""
     found: dict[str, dict[str, str]] = {}
-    for registration in REGISTERED:
-        place = len(found) % len(FREE_COLORS)
-        free = {"label": registration.entry.name, "color": FREE_COLORS[place], "marker": FREE_MARKERS[place]}
+    given = {registration.look.get("color") for registration in REGISTERED}
+    colors = [color for color in FREE_COLORS if color not in given] or FREE_COLORS
+    for place, registration in enumerate(REGISTERED):
+        color, marker = colors[place % len(colors)], FREE_MARKERS[place % len(FREE_MARKERS)]
+        free = {"label": registration.entry.name, "color": color, "marker": marker}
         found[registration.entry.name] = free | registration.look
     return found
