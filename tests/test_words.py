@@ -80,7 +80,7 @@ CASES = {
     ),
     "one layer": (
         table(flat(8, spread=0) * np.array([[1e4, 1, 1, 1, 1, 1, 1, 1]]).T), ["one layer off"],
-        r"relative to the median of the others, is 1e\+04 times in layer 1 \(layer1\) \(8 layers, steps 1 to 80\)",
+        r"relative to the median of the others, is 1e\+04 times in layer 1 \(layer1\) \(8 layers, steps 32 to 80\)",
     ),
     "one layer too little": (
         table(flat(8) * np.array([[1, 1, 1, 1e-6, 1, 1, 1, 1]]).T), ["one layer off"], "in layer 4",

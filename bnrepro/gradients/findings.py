@@ -1,7 +1,8 @@
 """What the gradients of a run mean, in words: pure functions of layers.csv, with the rules below and no others.
 
 Profile, fit and shape are those of bnrepro/gradients/profile.py. The profile is judged over all recorded steps, and
-with six or more over the last three as well, since layers can come apart in training.
+with six or more over the last three, where layers may have come apart in training, or together: vanishing and exploding
+over both, other shapes over the last three alone.
 
 - not finite: a recorded gradient is nan or inf. Named are the first such step and, of its layers, the one nearest the
   output, where backward meets it first. Such steps count for nothing else.
@@ -93,12 +94,16 @@ def _bad(layers: pd.DataFrame) -> pd.DataFrame:
 
 
 def _by_depth(gradients: pd.DataFrame, names: Names, theory: Theory | None) -> list[Finding]:
-    late = [gradients.iloc[:, -LAST:]] if gradients.shape[1] >= 2 * LAST else []
-    shapes = [shape for window in (gradients, *late) if (shape := _shape(window, names))]
-    if not shapes:
+    shapes = [_shape(window, names) for window in (gradients, _late(gradients))]
+    found = next((shape for shape in shapes if shape and shape.kind in ONE_WAY), shapes[-1])
+    if found is None:
         return []
-    found = next((shape for shape in shapes if shape.kind in ONE_WAY), shapes[0])
     return [Finding(found.kind, found.text + _theory(gradients, theory), found.layers)]
+
+
+def _late(gradients: pd.DataFrame) -> pd.DataFrame:
+    """The last recorded steps, of enough of them: what is apart at first alone, as behind a layer of zeros, heals."""
+    return gradients.iloc[:, -LAST:] if gradients.shape[1] >= 2 * LAST else gradients
 
 
 def _shape(gradients: pd.DataFrame, names: Names) -> Finding | None:
@@ -229,11 +234,12 @@ def _skipped(layers: pd.DataFrame, names: Names) -> list[Finding]:
 
 
 def _healthy(gradients: pd.DataFrame, theory: Theory | None) -> Finding:
-    values, fit = profile.profile(gradients), profile.trend(gradients)
+    shown = _late(gradients) if profile.spread(profile.profile(gradients)) >= APART else gradients
+    values, fit = profile.profile(shown), profile.trend(shown)
     text = f"the largest gradient of {len(values)} layers is {profile.spread(values):.3g} times the smallest"
     slope = f"; it {_growth(fit)} per layer towards the input" if fit and fit.layers >= profile.FIT else ""
     return Finding(
-        "nothing remarkable", f"nothing remarkable: {text}{slope} ({_steps(gradients)}){_theory(gradients, theory)}"
+        "nothing remarkable", f"nothing remarkable: {text}{slope} ({_steps(shown)}){_theory(gradients, theory)}"
     )
 
 
