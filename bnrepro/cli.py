@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections import Counter
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from bnrepro.core import checks, paths, records, run_dir
@@ -26,6 +29,7 @@ EXAMPLES = {
 
 
 def main(arguments: list[str] | None = None) -> None:
+    os.environ.pop("MPLBACKEND", None)  # no verb opens a window, and a wrong name would stop matplotlib's import
     parser = _parser()
     options, rest = parser.parse_known_args(arguments)
     try:
@@ -42,11 +46,11 @@ def main(arguments: list[str] | None = None) -> None:
 
 def list_experiments(words: list[str]) -> int:
     """the experiments: name, source, runs, cost and state"""
-    from bnrepro.draw import figures
+    from bnrepro.draw import experiment
 
     names, options = _split(words)
     for name in names or paths.experiments():
-        state, facts = _state(name, options), figures.about(name)
+        state, facts = _state(name, options), experiment.about(name)
         scale = facts["scales"].get(options["scale"]) or {}
         print(f"{name:18} {state:22} {scale.get('cost', ''):28} {facts['source'].split(';')[0]}")
     return 0
@@ -72,21 +76,45 @@ def reproduce(words: list[str]) -> int:
 
 def draw(words: list[str]) -> int:
     """draw figures and judge claims from saved tables; --committed redraws results/"""
-    from bnrepro.draw import figures
     from bnrepro.report import publish as publishing
 
     words, committed = _committed(words)
-    for name, home in _places(words, committed).items():
-        if not committed and (home / "plan.json").exists():
-            figures.collect(home)
-        elif not (home / "runs.csv").exists():
-            raise records.RecordError(f"{home}: no runs of {name}; start them: bnrepro run experiment={name}")
-        print(figures.show(name, figures.draw(name, home)))
-        print("".join(f"  {note}\n" for note in figures.notes(name, home)), end="")
-        print(f"  figure: {home / 'figure.png'}\n")
+    places = _places(words, committed)
+    drawn = _each(places, _draw_committed if committed else _draw)
     if committed:
         publishing.write_gallery()
-    return 0
+    return 0 if len(drawn) == len(places) else 2
+
+
+def _each(places: dict[str, Path], make: Callable[[str, Path], Path]) -> dict[str, Path]:
+    """{name: what `make` gives} of those experiments that it works for; of any other it is printed why."""
+    made = {}
+    for name, home in places.items():
+        try:
+            made[name] = make(name, home)
+        except records.RecordError as error:
+            print(error, file=sys.stderr)
+    return made
+
+
+def _draw(name: str, home: Path) -> Path:
+    """Draw from the runs, or from tables that somebody copied there, and print the claims."""
+    from bnrepro.draw import collect
+
+    if (home / "plan.json").exists():
+        collect.tables(home)
+    return _draw_committed(name, home)
+
+
+def _draw_committed(name: str, home: Path) -> Path:
+    from bnrepro.draw import figures
+
+    if not (home / "runs.csv").exists():
+        raise records.RecordError(f"{home}: no runs of {name}; start them: bnrepro run experiment={name}")
+    print(figures.show(name, figures.draw(name, home)))
+    print("".join(f"  {note}\n" for note in figures.notes(name, home)), end="")
+    print(f"  figure: {home / 'figure.png'}\n")
+    return home
 
 
 def report(words: list[str]) -> int:
@@ -96,13 +124,12 @@ def report(words: list[str]) -> int:
     plain, committed = _committed(words)
     places, options = _places(plain, committed), _split(plain)[1]
     target = Path(options["out"]) / ("committed" if committed else options["scale"]) / "report.html"
-    if committed:
-        places = page.redrawn(places, target.parent)
-    else:
-        draw([*places, *(word for word in plain if "=" in word)])
-    page.write(places, target, committed)
-    print(f"page: {target}")
-    return 0
+    redraw = partial(page.redrawn, target=target.parent)
+    drawn = _each(places, redraw if committed else _draw)
+    if drawn:
+        page.write(drawn, target, committed)
+        print(f"page: {target}")
+    return 0 if len(drawn) == len(places) else 2
 
 
 def check(words: list[str]) -> int:

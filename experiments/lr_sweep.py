@@ -95,8 +95,7 @@ def _panels(axes: np.ndarray, panel: pd.DataFrame) -> None:
         rates.regions(regions, norm, place, runs["share of runs"])
     accuracy.set(xscale="log", ylim=(-0.05, 1.35), yticks=[0, 0.25, 0.5, 0.75, 1], ylabel="accuracy")
     plots.legend(accuracy, fontsize=6, loc="upper left", handlelength=1.2, borderaxespad=0)
-    known = (panel["y"][panel["kind"] == "loss"] > 0).any()
-    loss.set(yscale="log" if known else "linear", ylabel="training loss")
+    loss.set(yscale=plots.scale(panel["y"][panel["kind"] == "loss"]), ylabel="training loss")
     ticks, labels = [place + 0.45 for place in range(len(norms))], [style.label(norm) for norm in norms]
     regions.set(ylim=(-0.1, len(norms)), yticks=ticks, yticklabels=labels, ylabel="region")
     regions.grid(False)

@@ -344,9 +344,9 @@ def test_an_empty_table_of_a_completed_run_is_named(bnrepro, finished):
 @pytest.mark.parametrize("name", ["runs", "metrics", "layers"])
 def test_a_joined_table_cut_in_mid_row_is_named_with_its_line(bnrepro, finished, name):
     """What others are handed: tables without the runs that they were made of."""
-    from bnrepro.draw import figures
+    from bnrepro.draw import collect
 
-    figures.collect(finished)
+    collect.tables(finished)
     shutil.rmtree(finished / "runs")
     (finished / "plan.json").unlink()
     path = finished / f"{name}.csv"
@@ -428,8 +428,8 @@ def test_running_imports_neither_hydra_nor_what_draws():
 
 
 def test_drawing_imports_neither_torch_nor_hydra():
-    code = "from bnrepro.core import paths, style\n from bnrepro.draw import figures, select, stats\n"
-    code += " from bnrepro.report import check, page\n for name in paths.experiments(): figures.experiment(name)\n"
+    code = "from bnrepro.core import paths, style\n from bnrepro.draw import experiment, figures, select, stats\n"
+    code += " from bnrepro.report import check, page\n for name in paths.experiments(): experiment.load(name)\n"
     code += " import matplotlib.pyplot, pandas, scipy.special, jinja2"
     assert not {"torch", "torchvision", "hydra"} & imported(code)
 

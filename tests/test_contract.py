@@ -24,7 +24,7 @@ from matplotlib.colors import to_hex
 from bnrepro import cli
 from bnrepro.core import checks, paths, records, style
 from bnrepro.core.schema import STATISTICS, Config
-from bnrepro.draw import claims, figures
+from bnrepro.draw import claims, experiment, figures, points, select
 from bnrepro.plan import grid
 from bnrepro.report import check, page
 from bnrepro.train import execute
@@ -123,7 +123,7 @@ def drawn(smoke):
         data = records.read(smoke(name) / "figure.csv", "figure")
         with plt.rc_context({**style.RC, "figure.max_open_warning": 0}):
             figure = plt.figure()
-            figures.experiment(name).draw(data, figure)
+            experiment.load(name).draw(data, figure)
             figure.canvas.draw()
         return figure, data
 
@@ -138,18 +138,18 @@ def test_there_are_experiments_and_each_has_both_of_its_files():
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_it_says_what_it_is_and_what_each_scale_costs(name):
-    facts = figures.about(name)
+    facts = experiment.about(name)
     parts = ("title", "source", "shows", "chosen", "easy", "hard")
     assert all(isinstance(facts.get(part), str) and facts[part].strip() for part in parts)
     assert set(facts["scales"]) <= set(SCALES) and {"quick", "laptop"} <= set(facts["scales"])
     for scale in facts["scales"].values():
         assert re.search(r"\d+ runs", scale["cost"])
-    module = figures.experiment(name)
+    module = experiment.load(name)
     assert module.__doc__ and all(callable(getattr(module, part)) for part in ("data", "draw", "claims"))
 
 
 @pytest.mark.parametrize(
-    ("name", "scale"), [(name, scale) for name in EXPERIMENTS for scale in figures.about(name)["scales"]]
+    ("name", "scale"), [(name, scale) for name in EXPERIMENTS for scale in experiment.about(name)["scales"]]
 )
 def test_every_scale_composes_into_as_many_runs_as_it_says(name, scale, tmp_path, capsys, monkeypatch):
     """The costs that `bnrepro list` shows begin with the number of runs; quick needs no more than the package."""
@@ -157,7 +157,7 @@ def test_every_scale_composes_into_as_many_runs_as_it_says(name, scale, tmp_path
     monkeypatch.setattr(grid, "build", lambda values: kinds.add(values["data"]["kind"]) or build(values))
     assert command("run", f"experiment={name}", f"scale={scale}", "dry_run=true", f"out={tmp_path}") == 0
     lines = capsys.readouterr().out.splitlines()
-    count = int(re.search(r"(\d+) runs", figures.about(name)["scales"][scale]["cost"])[1])
+    count = int(re.search(r"(\d+) runs", experiment.about(name)["scales"][scale]["cost"])[1])
     assert len(set(lines)) == len(lines) == count + 1
     assert lines[-1] == f"{count} runs, nothing started" and not list(tmp_path.iterdir())
     assert kinds and (scale != "quick" or kinds <= {"mnist5k", "synthetic", "linear_map"})
@@ -205,7 +205,7 @@ def test_it_makes_claims_and_one_seed_reproduces_none(name, smoke):
     assert len(table) >= 1 and table["claim"].is_unique
     assert table[["claim", "source", "statement", "paper", "rule"]].astype(str).ne("").all().all()
     assert set(table["verdict"]) <= set(claims.VERDICTS)
-    for claim in figures.experiment(name).claims(records.load(smoke(name))):
+    for claim in experiment.load(name).claims(records.load(smoke(name))):
         assert claim.needed >= 3 and claim.because
         assert claim.least > -np.inf or claim.most < np.inf, "a claim that no number can fail"
         assert claim.ours.n <= 1 and claim.verdict(0.05) == "not enough runs"
@@ -328,6 +328,38 @@ def test_runs_that_diverge_or_are_missing_do_not_break_the_figure(name, smoke, t
     assert set(judged["verdict"]) == {"not enough runs"}
     picture = (tmp_path / name / "figure.svg").read_text()
     assert re.search(rf"of {len(runs)} runs 1 diverged, (\d+ stalled, )?1 missing", picture)
+
+
+def subsets(tables: records.Tables) -> dict[str, pd.Series]:
+    """{what is left out: the runs that are left}: each arm in its turn, all runs but one, in grids of every size."""
+    runs = tables.runs
+    left = {"all but the first run": runs["run"][:1], "all but the last run": runs["run"][-1:]}
+    for column in records.varied(runs):
+        values = runs[column].astype(str)
+        if values.nunique() > 1:
+            for value in values.unique()[:3]:
+                left[f"{column}={value}"] = runs["run"][values != value]
+                left[f"all but {column}={value}"] = runs["run"][values == value]
+    return left
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+@pytest.mark.filterwarnings("error::UserWarning", "error::RuntimeWarning")
+def test_any_subset_of_the_runs_gives_a_figure_and_claims(name, smoke):
+    """What is not there is missing from the figure, and its claims have no runs; nothing else changes."""
+    module, tables = experiment.load(name), records.load(smoke(name))
+    whole = {claim.claim: claim for claim in module.claims(tables)}
+    for what, runs in subsets(tables).items():
+        part = select.part(tables, runs)
+        data = points.frame(module.data(part).itertuples(index=False))
+        judged = module.claims(part)
+        with plt.rc_context({**style.RC, "figure.max_open_warning": 0}):
+            figure = plt.figure()
+            module.draw(data, figure)
+            plt.close(figure)
+        assert all(claim.verdict(0.05) == "not enough runs" for claim in judged), what
+        known = [claim for claim in judged if claim.claim in whole]
+        assert all(claim.ours.n <= max(1, whole[claim.claim].ours.n) for claim in known), what
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from bnrepro.core import checks, identity, records, run_dir
-from bnrepro.draw import figures, protocol
+from bnrepro.draw import collect, figures, protocol
 from bnrepro.train import execute
 
 MANIFEST = {"commit": "abc", "dirty": False, "device": "cpu", "threads": 1, "hardware": {"cores": 2}, "versions": {}}
@@ -70,7 +70,7 @@ def test_it_lies_beside_the_tables_of_a_sweep(trained, tiny, tmp_path):
     run.directory.rename(home / "runs" / "run")
     command = "bnrepro run experiment=home data.root=/somewhere"
     records.write_json({"command": command, "axes": ["optim.lr"], "runs": ["run"]}, home / "plan.json")
-    figures.collect(home)
+    collect.tables(home)
     found = json.loads((home / "protocol.json").read_text())
     assert found["fixed"]["seed"] == 3 and found["command"] == "bnrepro run experiment=home data.root=DIR"
 
@@ -80,9 +80,9 @@ def test_remarks_on_runs_reach_the_notes_of_an_experiment(tiny, tmp_path):
     run_dir.freeze(tiny({"train.steps": 2}), home / "runs" / "run")
     execute.execute(home / "runs" / "run")
     records.write_json({"command": "bnrepro run", "axes": ["optim.lr"], "runs": ["run"]}, home / "plan.json")
-    figures.collect(home)
+    collect.tables(home)
     assert "notes" not in records.read_json(home / "protocol.json")
     status = records.read_json(home / "runs" / "run" / "status.json")
     records.write_json(status | {"notes": [remark]}, home / "runs" / "run" / "status.json")
-    figures.collect(home)
+    collect.tables(home)
     assert figures.notes("mean_field", home)[-1] == f"run: {remark}"

@@ -7,9 +7,9 @@ import pandas as pd
 import pytest
 
 from bnrepro.core.records import Tables
-from bnrepro.draw import figures
+from bnrepro.draw import experiment
 
-SWEEP = figures.experiment("lr_sweep")
+SWEEP = experiment.load("lr_sweep")
 RATES = (0.1, 0.3, 1.0, 3.0)
 
 

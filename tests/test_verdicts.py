@@ -9,14 +9,12 @@ import pytest
 
 from bnrepro.core import style
 from bnrepro.core.records import Tables
-from bnrepro.draw import figures
+from bnrepro.draw import experiment, figures
 
 
 def verdicts(name: str, tables: Tables) -> dict[str, tuple]:
     """{claim: (verdict, ours, n)}"""
-    return {
-        one.claim: (one.verdict(0.05), one.ours.value, one.ours.n) for one in figures.experiment(name).claims(tables)
-    }
+    return {one.claim: (one.verdict(0.05), one.ours.value, one.ours.n) for one in experiment.load(name).claims(tables)}
 
 
 def joined(runs: list[dict], metrics: list[tuple] = (), layers: list[tuple] = ()) -> Tables:
@@ -75,7 +73,7 @@ def test_a_diverged_seed_counts_as_accuracy_0_and_has_no_loss():
     found = verdicts("vgg_curves", tables)
     assert found["accuracy_shared"] == ("inconclusive", pytest.approx((0.05 + 0.05 + 0.76) / 3), 3)
     assert found["test_loss_shared"] == ("not enough runs", pytest.approx(-0.05), 2)
-    series = figures.experiment("vgg_curves").data(tables)["series"].unique()
+    series = experiment.load("vgg_curves").data(tables)["series"].unique()
     assert "none, rate 0.1, 1 diverged" in series and "batch, rate 0.1" in series
 
 
@@ -83,7 +81,7 @@ def test_a_stalled_seed_keeps_its_value_and_is_counted():
     outcomes = two_arms([0.70, 0.72, 0.71], [0.75, 0.77, 0.76]) | {("none", 2): ("stalled", 0.1)}
     tables = vgg(outcomes)
     assert verdicts("vgg_curves", tables)["accuracy_shared"][1:] == (pytest.approx((0.05 + 0.05 + 0.66) / 3), 3)
-    assert "none, rate 0.1, 1 stalled" in set(figures.experiment("vgg_curves").data(tables)["series"])
+    assert "none, rate 0.1, 1 stalled" in set(experiment.load("vgg_curves").data(tables)["series"])
 
 
 def sweep(trains: dict[tuple[str, int], set[float]], diverged: set[tuple] = frozenset()) -> Tables:
@@ -112,7 +110,7 @@ def test_a_rate_that_diverges_does_not_train_however_good_it_was():
     lost = {("batch", seed, 0.1) for seed in range(3)}
     found = verdicts("lr_sweep", sweep(trains, lost))
     assert found["largest_MLP_3_no_momentum"] == ("not reproduced", pytest.approx(-1.0), 3)
-    marks = figures.experiment("lr_sweep").data(sweep(trains, lost))
+    marks = experiment.load("lr_sweep").data(sweep(trains, lost))
     assert (marks["series"] == "batch, diverged, final test").sum() == 3
     assert (marks[marks["series"] == "batch, diverged, final test"]["y"] == 0).all()
 

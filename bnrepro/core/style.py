@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import zlib
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from typing import Any
 
+import matplotlib as mpl
 from matplotlib.axis import Axis
 from matplotlib.ticker import LogLocator, NullLocator
 
@@ -52,12 +55,21 @@ STATUS_MARKS = {"diverged": "X", "stalled": "1"}
 WIDTH = 7.0  # inches: the text width of a page
 LINE = 110  # characters of a title's line that fit there
 NOTE = {"fontsize": 6.5}  # the line under a figure that says what its lines, bands and marks are
-RC = {
+RC: dict[Any, Any] = {
     "font.size": 8, "axes.titlesize": 8.5, "axes.labelsize": 8, "legend.fontsize": 7, "xtick.labelsize": 7,
     "ytick.labelsize": 7, "lines.linewidth": 1.2, "lines.markersize": 3.5, "axes.spines.top": False,
     "axes.spines.right": False, "axes.grid": True, "grid.alpha": 0.25, "legend.frameon": False,
     "figure.constrained_layout.use": True, "svg.hashsalt": "bnrepro", "savefig.dpi": 150, "figure.dpi": 100,
 }  # fmt: skip
+
+
+@contextlib.contextmanager
+def context() -> Iterator[None]:
+    """Within it figures look as RC and matplotlib's defaults say, whatever a personal matplotlibrc holds."""
+    with mpl.rc_context():
+        mpl.rcdefaults()
+        with mpl.rc_context(RC):
+            yield
 
 
 def learn(looks: dict[str, dict[str, str]]) -> None:

@@ -72,6 +72,11 @@ def ticks(axis: Axes, values: Iterable[float], which: str = "x") -> None:
     one.set_ticks([], minor=True)
 
 
+def scale(values: pd.Series) -> str:
+    """Logarithmic where there is anything to show on it."""
+    return "log" if (values > 0).any() else "linear"
+
+
 def legend(axis: Axes, **place: Any) -> None:
     """Where there is something to name."""
     if axis.get_legend_handles_labels()[1]:

@@ -30,13 +30,13 @@ def save(looks: Sequence[Look], target: str | Path | TextIO, statistic: str | No
     kind = file_format or Path(target).suffix.lstrip(".").lower()
     if kind not in kinds:
         raise records.RecordError(f"figure={target}: must end in {', '.join(kinds)}, not in {kind or 'nothing'}")
-    with mpl.rc_context(style.RC):
+    with style.context():
         draw(looks, statistic).savefig(
             target, format=file_format, metadata={DATED[kind]: None} if kind in DATED else None
         )
 
 
-@mpl.rc_context(style.RC)
+@style.context()
 def draw(looks: Sequence[Look], statistic: str | None = None) -> Figure:
     """The figure that `save` writes, to show in a notebook."""
     grids = [look.grid(statistic) for look in looks]

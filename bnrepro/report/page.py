@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bnrepro.core import files, identity, paths, records, schema
-from bnrepro.draw import claims, figures
+from bnrepro.draw import claims, experiment, figures
 from bnrepro.gradients import view
 from bnrepro.report import deviations, publish
 
@@ -71,20 +71,16 @@ def write(places: dict[str, Path], target: Path, committed: bool) -> None:
     files.write_text(text, target)
 
 
-def redrawn(places: dict[str, Path], target: Path) -> dict[str, Path]:
-    """Copies of committed tables below `target`, with figure and verdicts drawn from them alone."""
-    return {name: _redrawn(name, home, target / name) for name, home in places.items()}
-
-
-def _redrawn(name: str, home: Path, target: Path) -> Path:
-    publish.copy(home, target, publish.TABLES)
-    figures.draw(name, target)
-    return target
+def redrawn(name: str, home: Path, target: Path) -> Path:
+    """A copy of committed tables below `target`, with figure and verdicts drawn from them alone."""
+    publish.copy(home, target / name, publish.TABLES)
+    figures.draw(name, target / name)
+    return target / name
 
 
 def _experiment(name: str, home: Path, committed: bool) -> dict:
     """All that the template shows of one experiment."""
-    facts, runs = figures.about(name), records.read(home / "runs.csv", "runs")
+    facts, runs = experiment.about(name), records.read(home / "runs.csv", "runs")
     scale, protocol = runs["scale"].iloc[0], records.read_json(home / "protocol.json")
     judged = _claims(home, runs["seed"].nunique())
     return {

@@ -7,9 +7,8 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bnrepro.core import paths, records
-from bnrepro.core.files import write_text
-from bnrepro.draw import claims, figures
+from bnrepro.core import files, paths, records
+from bnrepro.draw import claims, experiment
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -43,19 +42,21 @@ def publish(name: str, home: Path) -> None:
     copy(home, paths.RESULTS / name, FILES)
 
 
-def copy(home: Path, target: Path, files: tuple[str, ...]) -> None:
-    """Replace the files in `target`, tables above LARGE compressed. Raises RecordError for a missing one."""
-    target.mkdir(parents=True, exist_ok=True)
-    for file in files:
-        source = records.stored(home / file)
-        try:
-            content = source.read_bytes()
-        except FileNotFoundError:
-            raise records.RecordError(f"{source}: not there") from None
-        kept = _packed(content, source.name)
-        for name in (file, f"{file}.xz"):
-            (target / name).unlink(missing_ok=True)
-        (target / (source.name if kept is content else f"{file}.xz")).write_bytes(kept)
+def copy(home: Path, target: Path, names: tuple[str, ...]) -> None:
+    """Replace these files in `target`, all or none, large tables compressed. Raises RecordError for a missing one."""
+    with files.together(target) as made:
+        for name in names:
+            source = records.stored(home / name)
+            try:
+                content = source.read_bytes()
+            except FileNotFoundError:
+                raise records.RecordError(f"{source}: not there") from None
+            kept = _packed(content, source.name)
+            (made / (source.name if kept is content else f"{name}.xz")).write_bytes(kept)
+        new = {path.name for path in made.iterdir()}
+    for name in names:  # a table is there once, compressed or not
+        for stale in {name, f"{name}.xz"} - new:
+            (target / stale).unlink(missing_ok=True)
 
 
 def _packed(content: bytes, name: str) -> bytes:
@@ -68,7 +69,7 @@ def write_gallery() -> None:
     """Rewrite the README between its two marks."""
     before, _, rest = _readme().read_text().partition(BEGIN)
     after = rest.partition(END)[2]
-    write_text(before + gallery() + after, _readme())
+    files.write_text(before + gallery() + after, _readme())
 
 
 def gallery_is_current() -> bool:
@@ -79,7 +80,7 @@ def gallery() -> str:
     """Of everything in results/: a table of the verdicts, then picture and claims of each."""
     names = [name for name in paths.experiments() if (paths.RESULTS / name / "claims.csv").exists()]
     judged = {name: records.read(paths.RESULTS / name / "claims.csv", "claims") for name in names}
-    facts = {name: figures.about(name) for name in names}
+    facts = {name: experiment.about(name) for name in names}
     scales = {name: records.read(paths.RESULTS / name / "runs.csv", "runs")["scale"].iloc[0] for name in names}
     rows = []
     for name in names:

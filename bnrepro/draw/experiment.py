@@ -1,0 +1,56 @@
+"""The two files of an experiment: conf/experiment/NAME.yaml, read as values, and experiments/NAME.py, which draws."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import traceback
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from bnrepro.core import paths, records
+
+PARTS = ("data", "draw", "claims")
+
+
+class ExperimentError(records.RecordError):
+    """experiments/NAME.py cannot be used: the message names its file, the line and what happened there."""
+
+
+def load(name: str) -> ModuleType:
+    """experiments/NAME.py, found by its name alone. Raises ExperimentError if it fails or lacks one of PARTS."""
+    path = paths.EXPERIMENTS / f"{name}.py"
+    spec = importlib.util.spec_from_file_location(f"bnrepro_experiment_{name}", path)
+    if spec is None or spec.loader is None:
+        raise ExperimentError(f"{path}: not a Python file")
+    module = importlib.util.module_from_spec(spec)
+    with blamed(path):
+        spec.loader.exec_module(module)
+    if missing := [part for part in PARTS if not callable(getattr(module, part, None))]:
+        raise ExperimentError(f"{path}: no function {', '.join(missing)}; it must have {', '.join(PARTS)}")
+    return module
+
+
+def about(name: str) -> dict[str, Any]:
+    """conf/experiment/NAME.yaml as plain values: title, source, shows, cost, scales."""
+    import yaml
+
+    return yaml.safe_load((paths.CONF / "experiment" / f"{name}.yaml").read_text())
+
+
+@contextlib.contextmanager
+def blamed(path: Path) -> Iterator[None]:
+    """Whatever is raised inside comes out as an ExperimentError of one line, so that other experiments go on."""
+    try:
+        yield
+    except records.RecordError:
+        raise
+    except SyntaxError as error:
+        raise ExperimentError(f"{error.filename or path}, line {error.lineno}: {error.msg}") from error
+    except Exception as error:
+        lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
+        place = f"{path}, line {lines[-1]}" if lines else str(path)
+        text = " ".join(str(error).split())
+        raise ExperimentError(f"{place}: {type(error).__name__}: {text}") from error
