@@ -51,10 +51,11 @@ def draw(data: pd.DataFrame, fig: Figure) -> None:
                 axis.annotate(words, (point.x, point.y), (4, -3), textcoords="offset points", fontsize=5)
             axis.set_title(f"{activation}: {kind}")
         column[0].set(xticks=range(len(ARMS)), xticklabels=["no norm", *ARMS[1:]], xlim=(-0.5, len(ARMS) - 0.5))
-        column[0].set(yscale=plots.scale(plots.panel(data, f"{activation}: error")["y"]))
         column[0].tick_params(axis="x", labelrotation=20)
-        column[1].set(yscale="log")
         column[2].set(xlabel="hidden layer (1: at the input)")
+    for column in axes.T:  # after all have their points: they share an axis
+        column[0].set(yscale=plots.scale(data["y"][data["panel"].str.endswith("error")]))
+        column[1].set(yscale=plots.scale(data["y"][data["panel"].str.endswith("gradient")]))
     for axis, words in zip(axes[:, 0], KINDS.values(), strict=True):
         axis.set_ylabel(words)
     plots.legend(axes[1, 1], loc="lower right")

@@ -93,4 +93,4 @@ def part(tables: Tables, runs: Iterable[str]) -> Tables:
 def halves(texts: pd.Series, at: str) -> tuple[pd.Series, pd.Series]:
     """What stands before and after the first `at` in each text ("loss@0.1"), the latter empty where there is none."""
     parts = texts.astype(str).str.split(at, n=1)
-    return parts.str[0], parts.str[1].fillna("")
+    return parts.str[0], parts.str[1].astype(object).fillna("")
