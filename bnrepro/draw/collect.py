@@ -16,7 +16,8 @@ def tables(home: Path) -> int:
     """
     import pandas as pd
 
-    plan = records.read_json(home / "plan.json")
+    if (plan := records.read_json(home / "plan.json")) is None:
+        raise records.RecordError(f"{home / 'plan.json'}: not there; the same `bnrepro run` makes it again")
     directories = [home / "runs" / name for name in plan["runs"]]
     configs = [_config(directory) for directory in directories]
     manifests = [records.read_json(directory / "manifest.json") or {} for directory in directories]
