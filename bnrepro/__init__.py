@@ -1,26 +1,30 @@
 """Reproduces the figures of the Batch Normalization literature.
 
-`bnrepro.attach(model)` watches the gradients of any training loop, layer by layer.
-`bnrepro.register` adds a norm, a model, an optimizer, ... of your own under a name.
+`bnrepro.attach(model)` watches the gradients of any training loop, layer by layer; `bnrepro.load(NAME)` gives the
+tables of an experiment as pandas frames; `bnrepro.norms` holds the norms as torch modules; `bnrepro.register` adds a
+norm, a model, an optimizer, ... of your own under a name.
 """
 
 import importlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
-__all__ = ["attach", "register"]
+__all__ = ["attach", "load", "norms", "register"]
 
 if TYPE_CHECKING:
+    from bnrepro import norms
     from bnrepro.core import register
+    from bnrepro.draw.load import load
     from bnrepro.gradients.attach import attach
 
+_MODULES = {"norms": "bnrepro.norms", "register": "bnrepro.core.register"}
+_FUNCTIONS = {"attach": "bnrepro.gradients.attach", "load": "bnrepro.draw.load"}
 
-def __getattr__(name: str) -> object:
-    """Import what needs torch only when it is asked for, so that `bnrepro --help` stays fast."""
-    if name == "register":
-        return importlib.import_module("bnrepro.core.register")
-    if name == "attach":
-        from bnrepro.gradients.attach import attach
 
-        return attach
+def __getattr__(name: str) -> Any:
+    """Import what needs torch or pandas only when it is asked for, so that `bnrepro --help` stays fast."""
+    if name in _MODULES:
+        return importlib.import_module(_MODULES[name])
+    if name in _FUNCTIONS:
+        return getattr(importlib.import_module(_FUNCTIONS[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -10,19 +10,21 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from bnrepro.core import checks, paths, records, run_dir
+import bnrepro
+from bnrepro.core import checks, paths, records, run_dir, schema
 
 DEFAULTS = {"scale": "quick", "out": "outputs"}
 
 EXAMPLES = {
     "list": "bnrepro list",
-    "run": "bnrepro run experiment=sigmoid_gradients scale=laptop data.root=DIR model.width=50,100 dry_run=true",
+    "new": "bnrepro new my_figure",
+    "run": "bnrepro run sigmoid_gradients scale=laptop data.root=DIR model.width=50,100 dry_run=true",
     "reproduce": "bnrepro reproduce scale=quick",
     "draw": "bnrepro draw sigmoid_gradients scale=laptop",
     "report": "bnrepro report scale=laptop",
     "check": "bnrepro check",
     "status": "bnrepro status lr_sweep",
-    "inspect": "bnrepro inspect outputs/quick/sigmoid_gradients/runs/norm=none* --figure gradients.png",
+    "inspect": "bnrepro inspect outputs/quick/sigmoid_gradients/runs/norm=none*100_seed=0* --figure layers.png",
     "data": "bnrepro data mnist data.root=DIR",
     "publish": "bnrepro publish sigmoid_gradients scale=laptop",
 }
@@ -38,6 +40,9 @@ def main(arguments: list[str] | None = None) -> None:
     except (checks.ConfigError, records.RecordError) as error:
         print(error, file=sys.stderr)
         code = 2
+    except BrokenPipeError:  # whoever reads has enough, as `bnrepro list | head -1` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 0
     except KeyboardInterrupt:
         print("interrupted; the same command continues", file=sys.stderr)
         code = 130
@@ -52,7 +57,20 @@ def list_experiments(words: list[str]) -> int:
     for name in names or paths.experiments():
         state, facts = _state(name, options), experiment.about(name)
         scale = facts["scales"].get(options["scale"]) or {}
-        print(f"{name:18} {state:22} {scale.get('cost', ''):28} {facts['source'].split(';')[0]}")
+        print(f"{name:18} {state:22} {scale.get('cost', ''):28} {facts['source'].split(';')[0]}{paths.whose(name)}")
+    return 0
+
+
+def new(words: list[str]) -> int:
+    """write the two files of an experiment of your own, small and commented, into the folder where you stand"""
+    from bnrepro.plan import new
+
+    names, _ = _split(words)
+    if len(names) != 1:
+        raise checks.ConfigError("new", " ".join(names), "give one name, e.g. bnrepro new my_figure")
+    for path in new.write(names[0]):
+        print(f"wrote {path}")
+    print(f"next: bnrepro run {names[0]}, then bnrepro draw {names[0]}")
     return 0
 
 
@@ -60,10 +78,16 @@ def run(words: list[str]) -> int:
     """plan the grid of an experiment and run what is missing; any field can be overridden or swept"""
     from bnrepro.plan import hydra_app
 
+    words = [_named(word) for word in words]
     if not any(word.startswith("experiment=") for word in words):
         choices = ", ".join(paths.experiments())
         raise checks.ConfigError("experiment", None, f"must be one of {choices}")
     return hydra_app.run(words)
+
+
+def _named(word: str) -> str:
+    """`run NAME` is short for `run experiment=NAME`."""
+    return f"experiment={word}" if word in paths.experiments() else word
 
 
 def reproduce(words: list[str]) -> int:
@@ -80,6 +104,8 @@ def draw(words: list[str]) -> int:
 
     words, committed = _committed(words)
     places = _places(words, committed)
+    if committed:
+        publishing.check_writable(places)
     drawn = _each(places, _draw_committed if committed else _draw)
     if committed:
         publishing.write_gallery()
@@ -210,7 +236,7 @@ def data(words: list[str]) -> int:
     """fetch or verify a dataset and say where it lies"""
     import yaml
 
-    from bnrepro.data import sources
+    from bnrepro.data import named, sources
 
     names, options = _split(words, overrides=True)
     for name in names or ["mnist5k"]:
@@ -218,7 +244,7 @@ def data(words: list[str]) -> int:
             raise checks.ConfigError("data", name, checks.one_of(name, paths.choices("data")))
         given = {key: value for key, value in options.items() if key not in DEFAULTS}
         fields = {key.removeprefix("data."): yaml.safe_load(value) for key, value in given.items()}
-        print(sources.describe(checks.section("data", _data_file(name, fields) | fields)))
+        print(sources.describe(named.config(name, fields)))
     return 0
 
 
@@ -231,17 +257,9 @@ def publish(words: list[str]) -> int:
         raise checks.ConfigError("publish", "", "name the experiments to publish")
     for name in names:
         publishing.publish(name, _home(name, options))
-        print(f"published {paths.RESULTS / name}")
+        print(f"published {paths.home(name).results / name}")
     publishing.write_gallery()
     return 0
-
-
-def _data_file(name: str, fields: dict[str, str]) -> dict:
-    """conf/data/NAME.yaml, without Hydra."""
-    import yaml
-
-    text = (paths.CONF / "data" / f"{name}.yaml").read_text().replace("${data.root}", str(fields.get("root", "data")))
-    return {key: value for key, value in yaml.safe_load(text).items() if key != "defaults"}
 
 
 def _state(name: str, options: dict[str, str]) -> str:
@@ -257,7 +275,7 @@ def _state(name: str, options: dict[str, str]) -> str:
 def _home(name: str, options: dict[str, str], committed: bool = False) -> Path:
     if name not in paths.experiments():
         raise checks.ConfigError("experiment", name, checks.one_of(name, paths.experiments()))
-    return paths.RESULTS / name if committed else Path(options["out"]) / options["scale"] / name
+    return paths.home(name).results / name if committed else Path(options["out"]) / options["scale"] / name
 
 
 def _split(words: list[str], overrides: bool = False) -> tuple[list[str], dict[str, str]]:
@@ -267,22 +285,34 @@ def _split(words: list[str], overrides: bool = False) -> tuple[list[str], dict[s
     for key in options.keys() - DEFAULTS.keys():
         if not overrides:
             raise checks.ConfigError(key, options[key], checks.one_of(key, DEFAULTS))
-    if options["scale"] not in paths.choices("scale"):
-        raise checks.ConfigError("scale", options["scale"], checks.one_of(options["scale"], paths.choices("scale")))
+    if options["scale"] not in schema.SCALES:
+        raise checks.ConfigError("scale", options["scale"], checks.one_of(options["scale"], schema.SCALES))
+    for name in names:
+        if name.startswith("-"):
+            raise checks.ConfigError("option", name, "no such option")
     return names, options
+
+
+def _epilog(verb: str) -> str:
+    from bnrepro.plan import hydra_app
+
+    lines = hydra_app.help_lines() if verb in ("run", "reproduce") else []
+    return "\n  ".join(lines) + "\n\n" * bool(lines) + f"example: {EXAMPLES[verb]}"
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="bnrepro", description="Reproduce the figures of the Batch Normalization literature."
     )
+    parser.add_argument("--version", action="version", version=f"bnrepro {bnrepro.__version__}")
     verbs = parser.add_subparsers(metavar="VERB", required=True)
-    functions = (list_experiments, run, reproduce, draw, report, check, status, inspect, data, publish)
+    functions = (list_experiments, new, run, reproduce, draw, report, check, status, inspect, data, publish)
     for function in functions:
         name = function.__name__.split("_")[0]
         verb = verbs.add_parser(
-            name, help=function.__doc__, description=function.__doc__, epilog=f"example: {EXAMPLES[name]}"
-        )
+            name, help=function.__doc__, description=function.__doc__, epilog=_epilog(name),
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )  # fmt: skip
         verb.add_argument("words", nargs="*", metavar="NAME or key=value")
         verb.set_defaults(verb=function)
     flags = verbs.choices["inspect"]

@@ -71,7 +71,7 @@ def refused(bnrepro, elsewhere):
         ("data=minst", "must be one of *, mnist, mnist5k, synthetic, *, did you mean mnist?"),
         ("optim=sdg", "must be one of adam, rmsprop, sgd, torch, did you mean sgd?"),
         ("schedule=stpe", "must be one of constant, cosine, step, did you mean step?"),
-        ("scale=qick", "must be one of laptop, paper, quick, did you mean quick?"),
+        ("scale=qick", "must be one of quick, laptop, paper, did you mean quick?"),
         ("cifar=cifar", "must be one of cifar10, *, did you mean cifar10?"),
         ("model.norm=bach", "must be one of none, batch, batch_manual, *, did you mean batch?"),
         ("model.kind=mpl", "must be one of mlp, vgg11, resnet, did you mean mlp?"),
@@ -111,9 +111,16 @@ def refused(bnrepro, elsewhere):
         ("probes.statistics=[grad_fro,foo]", "must be one of *grad_spectral, *"),
         ("device=gpu", "must be one of auto, cpu, cuda, *"),
         ("task=tran", "must be one of train, *, did you mean train?"),
-        ("jobs=0", "must be a whole number, at least 1, or null"),
-        ("jobs=many", "must be a whole number, at least 1, or null"),
+        ("jobs=0", "must be at least 1"),
+        ("jobs=many", "must be a whole number or null"),
         ("dry_run=maybe", "must be true or false"),
+        ("dry_run=true,false", "is of the sweep as a whole and takes one value"),
+        ("dry_run=range(1,1)", "holds no value"),
+        ("seed=range(5,5)", "holds no value"),
+        ("out=a,b", "is of the sweep as a whole and takes one value"),
+        ("out=null", "must be text"),
+        ("engine_minutes=0", "must be greater than 0"),
+        ("hydra/launcher=slurm", "not installed; pip install *submitit*"),
         ("model.depth=3,0", "must be at least 1"),
         ("model.norm=batch,none,off", "must be one of none, batch, batch_manual, *"),
     ],
@@ -176,9 +183,9 @@ def test_a_mistake_in_the_last_of_200_runs_is_found_before_the_first(refused):
     ("words", "said"),
     [
         (["draw", "lr_swep"], "experiment=lr_swep: must be one of *, did you mean lr_sweep?"),
-        (["draw", "--comitted"], "experiment=--comitted: must be one of *"),
+        (["draw", "--comitted"], "option=--comitted: no such option"),
         (["draw", "lr_sweep", "scal=quick"], "scal=quick: must be one of scale, out, did you mean scale?"),
-        (["draw", "lr_sweep", "scale=qick"], "scale=qick: must be one of laptop, paper, quick, did you mean quick?"),
+        (["draw", "lr_sweep", "scale=qick"], "scale=qick: must be one of quick, laptop, paper, did you mean quick?"),
         (["draw", "lr_sweep"], "outputs/quick/lr_sweep: no runs of lr_sweep; start them: bnrepro run *=lr_sweep"),
         (["report", "lr_swep"], "experiment=lr_swep: must be one of *, did you mean lr_sweep?"),
         (["report", "ot=x"], "ot=x: must be one of scale, out, did you mean out?"),
@@ -230,7 +237,7 @@ def inline(monkeypatch):
             pass
 
     context = type("Context", (), {"Pipe": staticmethod(multiprocessing.Pipe), "Process": Process})
-    monkeypatch.setattr(sweep, "fork_server", context)
+    monkeypatch.setattr(sweep, "processes", context)
 
 
 @pytest.fixture

@@ -364,17 +364,17 @@ def test_any_subset_of_the_runs_gives_a_figure_and_claims(name, smoke):
 
 @pytest.fixture
 def checkout(tmp_path, monkeypatch):
-    """A copy of conf/ and experiments/ to which experiments can be added."""
-    for name in ("CONF", "EXPERIMENTS"):
-        shutil.copytree(getattr(paths, name), tmp_path / name.lower())
-        monkeypatch.setattr(paths, name, tmp_path / name.lower())
+    """A user's folder, to which experiments can be added."""
+    (tmp_path / "conf" / "experiment").mkdir(parents=True)
+    (tmp_path / "experiments").mkdir()
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
 
 def add_copy(checkout: Path) -> str:
-    shutil.copy(paths.CONF / "experiment" / "sigmoid_gradients.yaml", paths.CONF / "experiment" / "my_figure.yaml")
-    shutil.copy(paths.EXPERIMENTS / "sigmoid_gradients.py", paths.EXPERIMENTS / "my_figure.py")
+    mine = paths.below(checkout)
+    shutil.copy(paths.packaged().config_file("sigmoid_gradients"), mine.config_file("my_figure"))
+    shutil.copy(paths.packaged().script("sigmoid_gradients"), mine.script("my_figure"))
     return "my_figure"
 
 

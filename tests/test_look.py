@@ -167,7 +167,7 @@ def test_without_tensorboard_the_option_says_what_to_install(run, tmp_path, monk
     monkeypatch.setitem(sys.modules, "tensorboard.summary", None)
     with pytest.raises(SystemExit, match="[12]"):
         cli.main(["inspect", str(run), f"--tensorboard={tmp_path / 'board'}"])
-    assert "tensorboard: not installed; pip install 'bnrepro[tensorboard]'" in capsys.readouterr().err
+    assert "tensorboard: not installed; pip install 'tensorboard>=2.17'" in capsys.readouterr().err
 
 
 def test_the_verb(run, tmp_path, capsys):

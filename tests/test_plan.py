@@ -6,14 +6,13 @@ import dataclasses
 import hashlib
 import json
 import re
-import shutil
 import subprocess
 import sys
 
 import pytest
 
 from bnrepro import cli
-from bnrepro.core import checks, identity, paths, records, run_dir
+from bnrepro.core import checks, identity, records, run_dir
 from bnrepro.core.identity import as_dict, key
 from bnrepro.core.schema import (
     KINDS,
@@ -56,12 +55,11 @@ data: {batch_size: 10, shape: [1, 6, 6]}
 
 @pytest.fixture
 def toy(tmp_path, monkeypatch):
-    """The file of an experiment named toy, which Hydra and everything else finds beside the groups of conf/."""
-    shutil.copytree(paths.CONF, tmp_path / "conf")
+    """The file of an experiment named toy in a user's folder, which Hydra and everything else finds from there."""
+    (tmp_path / "conf" / "experiment").mkdir(parents=True)
     (tmp_path / "experiments").mkdir()
     (tmp_path / "experiments" / "toy.py").touch()
-    monkeypatch.setattr(paths, "CONF", tmp_path / "conf")
-    monkeypatch.setattr(paths, "EXPERIMENTS", tmp_path / "experiments")
+    monkeypatch.chdir(tmp_path)
     file = tmp_path / "conf" / "experiment" / "toy.yaml"
     file.write_text(TOY)
     return file

@@ -16,7 +16,7 @@ from bnrepro.core.schema import KINDS, PLAIN, Config
 from bnrepro.core.setting import ConfigError, nearest, one_of
 from bnrepro.core.typed import check_type
 
-__all__ = ["ConfigError", "build", "known_fields", "nearest", "one_of", "section"]
+__all__ = ["ConfigError", "build", "fields", "known_fields", "nearest", "one_of", "section"]
 
 # In the order in which they are asked: the words of the error, and when it is one.
 LIMITS = {
@@ -53,6 +53,11 @@ def section(name: str, values: dict[str, Any]) -> Any:
     if hasattr(found, "check"):
         found.check()
     return found
+
+
+def fields(cls: type, values: dict[str, Any]) -> Any:
+    """An instance of any dataclass of settings, checked like a section of a run."""
+    return _build_section(cls, values, "")
 
 
 def known_fields() -> dict[str, dataclasses.Field]:

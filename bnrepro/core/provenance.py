@@ -9,17 +9,27 @@ import subprocess
 from functools import cache
 from pathlib import Path
 
-from bnrepro.core.paths import ROOT
+from bnrepro.core import paths
 
 
 @cache
 def commit() -> tuple[str, bool | None]:
-    """(hash, dirty) of the checkout this code runs from; ("unknown", None) outside of one."""
+    """(hash, dirty) of the checkout this code runs from or was installed from; ("unknown", None) without one."""
+    if paths.INSTALLED:
+        return _built_from(paths.ROOT / "commit")
+    if not (paths.ROOT / ".git").exists():  # the checkout of somebody's project around a copy is not ours
+        return "unknown", None
     try:
         head = _git("rev-parse", "HEAD")
         return head[:12], bool(_git("status", "--porcelain", "--untracked-files=no"))
     except (OSError, subprocess.CalledProcessError):
         return "unknown", None
+
+
+def _built_from(file: Path) -> tuple[str, bool | None]:
+    """What the build wrote: the hash, followed by "dirty" where files differed from it."""
+    head, _, state = file.read_text().partition(" ") if file.exists() else ("unknown", "", "")
+    return head[:12], None if head == "unknown" else bool(state)
 
 
 @cache
@@ -52,4 +62,6 @@ def _processor() -> str:
 
 
 def _git(*arguments: str) -> str:
-    return subprocess.run(["git", "-C", ROOT, *arguments], check=True, capture_output=True, text=True).stdout.strip()
+    return subprocess.run(
+        ["git", "-C", paths.ROOT, *arguments], check=True, capture_output=True, text=True
+    ).stdout.strip()

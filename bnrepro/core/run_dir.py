@@ -114,23 +114,21 @@ def lock(directory: Path) -> Iterator[bool]:
 
     Raises RecordError where the lock is a link to another file.
     """
+    from filelock import FileLock, Timeout  # here, since it brings asyncio
+
     path = directory / "lock"
     if path.is_symlink():
         raise records.RecordError(f"{path}: a link; remove it")
-    with open(path, "a") as file:
-        yield any(_locked(file, attempt) for attempt in range(3))
-
-
-def _locked(file: TextIO, attempt: int) -> bool:
-    """Try a few times: someone who only asks for the status holds the lock for an instant."""
-    import fcntl  # not on Windows, where runs are still read
-
-    time.sleep(0.05 * attempt)
+    held = FileLock(path)
+    try:  # for an instant, since someone who only asks for the status holds it no longer
+        held.acquire(timeout=0.15, poll_interval=0.05)
+    except Timeout:
+        yield False
+        return
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return False
-    return True
+        yield True
+    finally:
+        held.release()
 
 
 def read(directory: Path) -> Config:

@@ -16,9 +16,12 @@ from bnrepro.core.optim_fields import SGD, Adam, Optimizer, RMSprop, Schedule, T
 from bnrepro.core.setting import ConfigError, setting
 
 __all__ = [
-    "KINDS", "MLP", "PLAIN", "SGD", "VGG11", "Active", "Adam", "Config", "Data", "Model", "Normed", "Optim",
+    "KINDS", "MLP", "PLAIN", "SCALES", "SGD", "VGG11", "Active", "Adam", "Config", "Data", "Model", "Normed", "Optim",
     "Optimizer", "Probes", "RMSprop", "ResNet", "Schedule", "TorchOptimizer", "Train",
 ]  # fmt: skip
+
+# Five minutes with embedded data; a figure worth showing on two CPU cores; the protocol of the paper, on a GPU.
+SCALES = ("quick", "laptop", "paper")
 
 Model = MLP | VGG11 | ResNet
 Optim = SGD | RMSprop | Adam | TorchOptimizer
@@ -106,7 +109,7 @@ class Config:
     """One run."""
 
     experiment: str = setting("none", "the figure that the run belongs to", identity=False)
-    scale: str = setting("quick", "quick, laptop or paper", identity=False)
+    scale: str = setting("quick", "size of the runs, as the experiment's file sets it", choices=SCALES, identity=False)
     seed: int = setting(0, "one seed gives all random streams: init, order, augment", least=0)
     device: str = setting("auto", "auto, cpu, cuda or cuda:N", identity=False)
     threads: int = setting(1, "torch threads of the run", least=1, identity=False)

@@ -20,8 +20,8 @@ class ExperimentError(records.RecordError):
 
 
 def load(name: str) -> ModuleType:
-    """experiments/NAME.py, found by its name alone. Raises ExperimentError if it fails or lacks one of PARTS."""
-    path = paths.EXPERIMENTS / f"{name}.py"
+    """experiments/NAME.py, found by its name alone, the user's before the packaged one. Raises ExperimentError if it fails or lacks one of PARTS."""
+    path = paths.home(name).script(name)
     spec = importlib.util.spec_from_file_location(f"bnrepro_experiment_{name}", path)
     if spec is None or spec.loader is None:
         raise ExperimentError(f"{path}: not a Python file")
@@ -33,11 +33,11 @@ def load(name: str) -> ModuleType:
     return module
 
 
-def about(name: str) -> dict[str, Any]:
-    """conf/experiment/NAME.yaml as plain values: title, source, shows, cost, scales."""
+def about(name: str, folder: paths.Folder | None = None) -> dict[str, Any]:
+    """conf/experiment/NAME.yaml as plain values: title, source, shows, cost, scales; of `folder`, else of its home."""
     import yaml
 
-    return yaml.safe_load((paths.CONF / "experiment" / f"{name}.yaml").read_text())
+    return yaml.safe_load((folder or paths.home(name)).config_file(name).read_text(encoding="utf-8"))
 
 
 @contextlib.contextmanager

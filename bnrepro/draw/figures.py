@@ -34,7 +34,7 @@ def draw(name: str, directory: Path) -> pd.DataFrame:
 
     module, tables = experiment.load(name), records.load(directory)
     style.learn((records.read_json(directory / "protocol.json") or {}).get("looks", {}))
-    with experiment.blamed(paths.EXPERIMENTS / f"{name}.py"), files.together(directory) as made, style.context():
+    with experiment.blamed(paths.home(name).script(name)), files.together(directory) as made, style.context():
         records.write_frame(module.data(tables), made / "figure.csv", "figure")
         data = records.read(made / "figure.csv", "figure")  # what is drawn is what the file says
         judged = verdicts.frame(module.claims, tables, plan_of_looks(name, tables.scale))
@@ -63,7 +63,7 @@ def _save(figure: Figure, directory: Path) -> None:
 def notes(name: str, directory: Path) -> list[str]:
     """What there is to say beside the claims: the experiment's optional function `notes`, and remarks on its runs."""
     module = experiment.load(name)
-    with experiment.blamed(paths.EXPERIMENTS / f"{name}.py"):
+    with experiment.blamed(paths.home(name).script(name)):
         said = module.notes(records.load(directory)) if hasattr(module, "notes") else []
     remarks = (records.read_json(directory / "protocol.json") or {}).get("notes", {})
     return [*said, *(f"{run}: {remark}" for run, held in remarks.items() for remark in held)]

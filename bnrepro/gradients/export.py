@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from bnrepro.core import records
+from bnrepro.core import extras, records
 from bnrepro.gradients.view import Look
 
 
@@ -16,7 +16,7 @@ def export(look: Look, directory: Path) -> Path:
     try:
         from tensorboard.summary import Writer
     except ImportError:
-        raise records.RecordError("tensorboard: not installed; pip install 'bnrepro[tensorboard]'") from None
+        raise records.RecordError(f"tensorboard: not installed; {extras.command('tensorboard')}") from None
     writer = Writer(str(directory / look.name))
     for row in look.layers[~look.layers["missing"]].itertuples():
         writer.add_scalar(f"{row.statistic}/{row.depth:02d} {row.layer}", row.value, step=row.step)

@@ -18,6 +18,8 @@ from bnrepro.core import own_code, records, registry, run_dir
 from bnrepro.core.checks import ConfigError, build, known_fields, nearest
 from bnrepro.core.identity import flat, key
 from bnrepro.core.schema import Config
+from bnrepro.plan import switches
+from bnrepro.plan.switches import Switches
 
 RUN_FIELDS = ("experiment", "scale", "seed", "device", "threads", "task", "use")
 RUN_SECTIONS = ("data", "model", "optim", "schedule", "train", "probes")
@@ -40,7 +42,7 @@ class Plan:
     home: Path  # OUT/SCALE/EXPERIMENT
     jobs: list[Job]
     axes: list[str]  # the columns that runs.csv needs beyond the fixed ones
-    settings: dict  # of the sweep, not of a run: dry_run, launch, retry_failed
+    switches: Switches
 
 
 @dataclass(frozen=True)
@@ -56,10 +58,11 @@ class Override:
 def plan(overrides: list[Override], compose: Compose) -> Plan:
     """Every run of the sweep, checked and in order; the same configuration twice is one run. Nothing is written."""
     base = compose(_fixed(overrides))
+    chosen = switches.of(base)
     scale = _scale(base)
     vary = scale.get("vary", base.get("vary"))
     grids = _grids(vary, overrides)
-    home = Path(base["out"]).resolve() / base["scale"] / base["experiment"]
+    home = Path(chosen.out).resolve() / base["scale"] / base["experiment"]
     axes = list(dict.fromkeys(axis for grid in (*_as_grids(vary), *grids) for axis in grid))
     jobs: dict[str, Job] = {}
     for grid in grids:
@@ -67,22 +70,7 @@ def plan(overrides: list[Override], compose: Compose) -> Plan:
             config = build(_run_part(values) | {"code": [source.digest for source in own_code.ACTIVE]})
             directory = home / "runs" / f"{_readable(values, axes)}-{key(config)}"
             jobs.setdefault(key(config), Job(directory, config))
-    settings = _settings(base)
-    return Plan(home, list(jobs.values()), _varied(axes, list(jobs.values())), settings)
-
-
-def _settings(base: dict) -> dict:
-    """The switches of the sweep; a wrong one is an error now and not in the middle."""
-    for name in ("dry_run", "launch", "retry_failed", "fail_fast"):
-        if not isinstance(base[name], bool):
-            raise ConfigError(name, base[name], "must be true or false")
-    if not (base["jobs"] is None or (type(base["jobs"]) is int and base["jobs"] >= 1)):
-        raise ConfigError("jobs", base["jobs"], "must be a whole number, at least 1, or null")
-    if not (
-        base["engine_minutes"] is None or (type(base["engine_minutes"]) in (int, float) and base["engine_minutes"] > 0)
-    ):
-        raise ConfigError("engine_minutes", base["engine_minutes"], "must be a number greater than 0, or null")
-    return {name: base[name] for name in ("dry_run", "launch", "retry_failed")}
+    return Plan(home, list(jobs.values()), _varied(axes, list(jobs.values())), chosen)
 
 
 def freeze(plan: Plan, command: str) -> None:

@@ -10,13 +10,29 @@ import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from bnrepro.core import checks, identity, own_code, paths, registry, schema
 from bnrepro.core.registry import DATASETS, SCHEDULES
+from bnrepro.plan import engines, switches
 
-# Fields of a sweep rather than of a run: they live in conf/config.yaml.
-SWEEP_FIELDS = ("out", "jobs", "dry_run", "launch", "retry_failed", "fail_fast", "engine_minutes", "cifar")
-GROUPS = ("data", "model", "optim", "schedule", "scale", "experiment")
+GROUPS = ("data", "model", "optim", "schedule", "experiment")
+
+
+class Command:
+    """What Hydra is given to call. On any machine, called with a job's configuration, it executes one frozen run.
+
+    The sweeper, which is what Hydra calls here, leaves the exit code of the whole sweep in `exit_code`: Hydra's own
+    entry returns nothing.
+    """
+
+    exit_code = 0
+
+    def __call__(self, config: Any) -> None:
+        from bnrepro.train import execute, trainer  # noqa: F401 (torch now, so that a warning soon meets a run that can save)
+
+        with _save_before_requeue():
+            execute.execute(Path(config.run_dir), allow_code=True)  # the command that made the run has checked it
 
 
 def run(overrides: list[str]) -> int:
@@ -37,7 +53,7 @@ def _with_code(arguments: list[str]) -> list[str]:
     if typed:
         found = yaml.safe_load(typed[-1].partition("=")[2])
     elif experiment in paths.experiments():
-        found = yaml.safe_load((paths.CONF / "experiment" / f"{experiment}.yaml").read_text()).get("use")
+        found = yaml.safe_load(paths.home(experiment).config_file(experiment).read_text(encoding="utf-8")).get("use")
     else:
         found = None
     use = found if isinstance(found, list) else [found] if found else []
@@ -55,25 +71,40 @@ def choices(group: str) -> list[str]:
     return sorted({*paths.choices(group), *registered.get(group, ())})
 
 
+def help_lines() -> list[str]:
+    """What can be typed beside the fields of a run."""
+    groups = [f"{name}={'|'.join(choices(name))}" for name in GROUPS if name != "experiment"]
+    fields = "fields of runs, e.g. model.width=50,100 or optim.lr=0.1: bnrepro/core/*_fields.py and schema.py"
+    return ["choices and switches:", f"scale={'|'.join(schema.SCALES)}", *groups, *switches.help_lines(), fields]
+
+
 def check_override(argument: str) -> None:
     """Raise ConfigError for an unknown key or group choice, with the nearest known name."""
     if argument.startswith("-"):
         raise checks.ConfigError("option", argument, "no such option, write fields as key=value")
+    name, equals, value = argument.lstrip("+~").partition("=")
+    if name == "hydra/launcher":
+        engines.check_installed(value)
     if argument.startswith(("hydra.", "hydra/", "+hydra.", "++hydra.")):
         return
-    name, equals, value = argument.lstrip("+~").partition("=")
-    known = [*checks.known_fields(), *SWEEP_FIELDS, *GROUPS]
+    known = [*checks.known_fields(), *switches.NAMES, *GROUPS]
     if not equals:
         raise checks.ConfigError(name, "", "write it as key=value" + checks.nearest(name, known))
-    if name in GROUPS or name == "cifar":
-        allowed = paths.experiments() if name == "experiment" else choices("data" if name == "cifar" else name)
-        for word in value.split(","):
-            if word.strip("\"' ") not in allowed:
-                raise checks.ConfigError(name, word, checks.one_of(word, allowed))
-        if name in ("experiment", "scale") and "," in value:
-            raise checks.ConfigError(name, value, "only one at a time; `bnrepro reproduce` takes several experiments")
+    if name in (*GROUPS, "scale", "cifar"):
+        _check_choice(name, value)
     elif name not in known and not checks.is_argument(name):
         raise checks.ConfigError(name, value, "no such field" + checks.nearest(name, known))
+
+
+def _check_choice(name: str, value: str) -> None:
+    allowed: list[str] | tuple[str, ...] = schema.SCALES
+    if name != "scale":
+        allowed = paths.experiments() if name == "experiment" else choices("data" if name == "cifar" else name)
+    for word in value.split(","):
+        if word.strip("\"' ") not in allowed:
+            raise checks.ConfigError(name, word, checks.one_of(word, allowed))
+    if name in ("experiment", "scale") and "," in value:
+        raise checks.ConfigError(name, value, "only one at a time; `bnrepro reproduce` takes several experiments")
 
 
 def _forced(argument: str) -> str:
@@ -84,21 +115,14 @@ def _forced(argument: str) -> str:
     return f"++{plain}" if ours and name not in GROUPS else argument
 
 
-def job(cfg) -> None:
-    """What an engine other than the local one calls, on whatever machine: one frozen run."""
-    from bnrepro.train import execute, trainer  # noqa: F401 (torch now, so that a warning soon meets a run that can save)
-
-    with _save_before_requeue():
-        execute.execute(Path(cfg.run_dir), allow_code=True)  # the command that made the run has checked its code
-
-
 @contextlib.contextmanager
 def _save_before_requeue() -> Iterator[None]:
     """Slurm warns of a time limit or a preemption by SIGUSR2, and submitit's handler of it requeues the job and exits.
 
     A run that is training gets SIGTERM first, at which it saves and stops.
     """
-    requeue, idle = signal.getsignal(signal.SIGUSR2), signal.getsignal(signal.SIGTERM)
+    warning = getattr(signal, "SIGUSR2", None)  # Unix only, as Slurm is
+    requeue, idle = warning and signal.getsignal(warning), signal.getsignal(signal.SIGTERM)
     warned = []
 
     def warn(number: int, frame: object) -> None:
@@ -111,13 +135,13 @@ def _save_before_requeue() -> Iterator[None]:
     if not callable(requeue):  # another engine than Slurm
         yield
         return
-    signal.signal(signal.SIGUSR2, warn)
+    signal.signal(warning, warn)
     try:
         yield
     finally:
-        signal.signal(signal.SIGUSR2, requeue)
+        signal.signal(warning, requeue)
     if warned:
-        requeue(signal.SIGUSR2, None)
+        requeue(warning, None)
 
 
 def _hydra(arguments: list[str]) -> int:
@@ -126,18 +150,17 @@ def _hydra(arguments: list[str]) -> int:
     from omegaconf.errors import OmegaConfBaseException
 
     _store_defaults()
+    command = Command()
     typed, sys.argv = sys.argv, ["bnrepro run", *arguments]
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors come to us as exceptions instead of being printed
     try:
-        hydra.main(version_base="1.3", config_path=str(paths.CONF), config_name="config")(job)()
-    except SystemExit as done:  # hydra.main returns nothing, so the sweeper leaves with its exit code
-        return int(done.code or 0)
+        hydra.main(version_base="1.3", config_path=str(paths.CONF), config_name="config")(command)()
     except (HydraException, OmegaConfBaseException) as error:
         reason = " ".join(str(error.__cause__ or error).split())
         raise checks.ConfigError("run", " ".join(word.lstrip("+") for word in arguments[1:]), reason) from None
     finally:
         sys.argv = typed
-    return 0
+    return command.exit_code
 
 
 def _store_defaults() -> None:
@@ -148,10 +171,10 @@ def _store_defaults() -> None:
     base = {
         spec.name: identity.default(spec)
         for spec in dataclasses.fields(schema.Config)
-        if spec.name in ("seed", "device", "threads", "task", "use", "code")
+        if spec.name in ("scale", "seed", "device", "threads", "task", "use", "code")
     }
     base |= {"train": dataclasses.asdict(schema.Train()), "probes": dataclasses.asdict(schema.Probes())}
-    store.store(name="_base", node=base, provider="bnrepro")
+    store.store(name="_base", node=base | switches.defaults(), provider="bnrepro")
     for group, cls in (("data", schema.Data), ("schedule", schema.Schedule)):
         store.store(group=group, name=f"_{group}", node=dataclasses.asdict(cls()), provider="bnrepro")
     for group, kinds in schema.KINDS.items():

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import multiprocessing
 import signal
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 from bnrepro.core import own_code, records, run_dir
@@ -24,18 +23,18 @@ def run(planned: grid.Plan, command: str, launch: Callable[[list[grid.Job]], Non
     `here`: the runs use this machine, so its devices are checked. Raises ConfigError before the first step for a
     dataset, a device or a directory that cannot be used.
     """
-    if planned.settings["dry_run"]:
+    if planned.switches.dry_run:
         for job in planned.jobs:
             print(f"{_state(job):12} {job.directory}")
         print(f"{len(planned.jobs)} runs, nothing started")
         return 0
-    settled = (*records.RESULTS, *(() if planned.settings["retry_failed"] else ("failed",)))
+    settled = (*records.RESULTS, *(() if planned.switches.retry_failed else ("failed",)))
     missing = [job for job in planned.jobs if _state(job) not in settled]
-    if missing and planned.settings["launch"]:
+    if missing and planned.switches.launch:
         preflight([job.config for job in missing], here)
     grid.freeze(planned, command)
     print(f"{len(planned.jobs)} runs in {planned.home}, {len(missing)} to do", flush=True)
-    if not planned.settings["launch"]:
+    if not planned.switches.launch:
         return 0
     if missing:
         launch(missing)
@@ -57,8 +56,10 @@ def summary(planned: grid.Plan) -> int:
     return 0 if all(state in records.RESULTS for state in found) else 1
 
 
-def fork_server() -> multiprocessing.context.ForkServerContext:
-    """Processes that start in milliseconds because their server has imported torch, once for the whole command."""
+def processes() -> multiprocessing.context.BaseContext:
+    """How processes of runs start: from a fork server that has imported torch once, in milliseconds; else spawned."""
+    if "forkserver" not in multiprocessing.get_all_start_methods():
+        return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["bnrepro.train.execute", "bnrepro.train.trainer", "bnrepro.plan.warm"])
     return context
@@ -70,40 +71,49 @@ def work(directory: Path) -> None:
     execute.execute(directory, allow_code=True)  # the command that made the run has checked its code
 
 
-@contextlib.contextmanager
-def reporter(directories: list[Path]) -> Iterator[Callable[[Path], str]]:
-    """A progress bar in a terminal, a line for each finished run otherwise."""
-    from tqdm import tqdm
+class Progress:
+    """What a sweep tells while it runs: a progress bar in a terminal, and a line for each run that ended."""
 
-    total = len(directories)
-    with tqdm(total=total, unit="run", disable=None) as bar:
+    def __init__(self, total: int):
+        from tqdm import tqdm
 
-        def report(directory: Path) -> str:
-            note = run_dir.note(directory)
-            state = run_dir.status(directory)
-            bar.update()
-            report.done += 1
-            count = f"[{report.done:>{len(str(total))}}/{total}]"
-            tqdm.write(f"{count} {state:11} {note.get('seconds', 0):6.1f} s  {directory.name}", file=sys.stdout)
-            sys.stdout.flush()
-            if state == "failed":
-                tqdm.write(f"{'':14}{note.get('reason', '')}; see {directory / 'log.txt'}", file=sys.stdout)
-            for remark in note.get("notes", []):
-                tqdm.write(f"{'':14}{remark}", file=sys.stdout)
-            return state
+        self.total, self.done = total, 0
+        self.bar = tqdm(total=total, unit="run", disable=None)
 
-        def watch(directories: list[Path]) -> None:
-            notes = [run_dir.note(directory) for directory in directories]
-            steps = dict.fromkeys(f"step {note['step']}/{note['steps']}" for note in notes if "steps" in note)
-            bar.set_postfix_str(", ".join(steps))
+    def __enter__(self) -> Progress:
+        return self
 
-        report.done, report.watch = 0, watch
-        yield report
+    def __exit__(self, *_: object) -> None:
+        self.bar.close()
+
+    def ended(self, directory: Path) -> str:
+        """Tell what became of a run; returns its status."""
+        note = run_dir.note(directory)
+        state = run_dir.status(directory)
+        self.bar.update()
+        self.done += 1
+        count = f"[{self.done:>{len(str(self.total))}}/{self.total}]"
+        self._line(f"{count} {state:11} {note.get('seconds', 0):6.1f} s  {directory.name}")
+        if state == "failed":
+            self._line(f"{'':14}{note.get('reason', '')}; see {directory / 'log.txt'}")
+        for remark in note.get("notes", []):
+            self._line(f"{'':14}{remark}")
+        return state
+
+    def watch(self, directories: list[Path]) -> None:
+        """Show how far the runs are that run now."""
+        notes = [run_dir.note(directory) for directory in directories]
+        steps = dict.fromkeys(f"step {note['step']}/{note['steps']}" for note in notes if "steps" in note)
+        self.bar.set_postfix_str(", ".join(steps))
+
+    def _line(self, text: str) -> None:
+        self.bar.write(text, file=sys.stdout)
+        sys.stdout.flush()
 
 
 def preflight(configs: list[Config], here: bool = True) -> None:
     """Load every dataset once and check the device, in a process that has torch, before the first run starts."""
-    context = fork_server()
+    context = processes()
     receiver, sender = context.Pipe(duplex=False)
     distinct = {repr((config.data, config.device, config.model, config.optim) if config.code else
                      (config.data, config.device)): config for config in configs}  # fmt: skip

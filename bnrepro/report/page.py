@@ -121,7 +121,7 @@ def _claims(home: Path, seeds: int) -> list[dict]:
 
 def _reference(name: str, judged: list[dict]) -> dict | None:
     """The committed numbers for the same claims, where there are any: {claim: row}, and their scale."""
-    home = paths.RESULTS / name
+    home = paths.home(name).results / name
     if not (home / "claims.csv").exists():
         return None
     runs = records.read(home / "runs.csv", "runs")

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import lzma
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bnrepro.core import files, paths, records
+from bnrepro.core import checks, files, paths, records
 from bnrepro.draw import claims, experiment
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ LARGE = 500_000  # bytes of a table that is stored compressed: all figures toget
 
 def publish(name: str, home: Path) -> None:
     """Copy, if every run has a result and ran on committed code. Raises RecordError saying what is in the way."""
+    check_writable([name])
     runs = records.read(home / "runs.csv", "runs")
     missing = runs[~runs["status"].isin(records.RESULTS)]
     if len(missing):
@@ -39,7 +41,15 @@ def publish(name: str, home: Path) -> None:
             raise records.RecordError(
                 f"{home / file}: {size} bytes; record fewer steps (probes.steps), the limit is {LIMIT}"
             )
-    copy(home, paths.RESULTS / name, FILES)
+    copy(home, paths.home(name).results / name, FILES)
+
+
+def check_writable(names: Iterable[str]) -> None:
+    """Raise ConfigError for an experiment that was installed with the package, whose results are not to be replaced."""
+    for name in names:
+        if paths.INSTALLED and paths.home(name) == paths.packaged():
+            expected = "its results came with the package; publish from a checkout, or an experiment of your own"
+            raise checks.ConfigError("experiment", name, expected)
 
 
 def copy(home: Path, target: Path, names: tuple[str, ...]) -> None:
@@ -66,7 +76,9 @@ def _packed(content: bytes, name: str) -> bytes:
 
 
 def write_gallery() -> None:
-    """Rewrite the README between its two marks."""
+    """Rewrite the README of the checkout between its two marks."""
+    if paths.INSTALLED:
+        return
     before, _, rest = _readme().read_text().partition(BEGIN)
     after = rest.partition(END)[2]
     files.write_text(before + gallery() + after, _readme())
@@ -78,9 +90,10 @@ def gallery_is_current() -> bool:
 
 def gallery() -> str:
     """Of everything in results/: a table of the verdicts, then picture and claims of each."""
-    names = [name for name in paths.experiments() if (paths.RESULTS / name / "claims.csv").exists()]
+    ours = paths.packaged()
+    names = sorted(name for name in ours.names() if (ours.results / name / "claims.csv").exists())
     judged = {name: records.read(paths.RESULTS / name / "claims.csv", "claims") for name in names}
-    facts = {name: experiment.about(name) for name in names}
+    facts = {name: experiment.about(name, ours) for name in names}
     scales = {name: records.read(paths.RESULTS / name / "runs.csv", "runs")["scale"].iloc[0] for name in names}
     rows = []
     for name in names:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import shlex
 import signal
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from hydra.plugins.sweeper import Sweeper
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from bnrepro.core.checks import ConfigError
-from bnrepro.plan import grid, sweep
+from bnrepro.plan import engines, grid, sweep, switches
 from bnrepro.plan.hydra_app import GROUPS
 
 ConfigStore.instance().store(
@@ -31,55 +30,51 @@ class GridSweeper(Sweeper):
     def setup(self, *, hydra_context: Any, task_function: Any, config: DictConfig) -> None:
         from hydra.core.plugins import Plugins
 
-        self.hydra_context, self.config = hydra_context, config
+        self.hydra_context, self.config, self.command = hydra_context, config, task_function
+        self.switches = switches.of(config)
+        self.engine = config.hydra.runtime.choices["hydra/launcher"]
         with open_dict(config):  # absolute: Ray's workers have a working directory of their own
-            config.hydra.sweep.dir = str(Path(config.out).resolve() / ".hydra")
+            config.hydra.sweep.dir = str(Path(self.switches.out).resolve() / ".hydra")
             config.hydra.overrides.hydra.append(f"hydra.sweep.dir={_quoted(config.hydra.sweep.dir)}")  # for the jobs
         self.launcher = Plugins.instance().instantiate_launcher(
             hydra_context=hydra_context, task_function=task_function, config=config
         )
 
     def sweep(self, arguments: list[str]) -> None:
+        """The exit code is left with the command that Hydra was given."""
         planned = grid.plan(parse(arguments), self._compose)
         command = shlex.join(["bnrepro", "run", *(argument.lstrip("+") for argument in arguments)])
-        if planned.settings["launch"] and not planned.settings["dry_run"]:
-            _check_engine(type(self.launcher).__name__)
-        here = type(self.launcher).__name__ in ("LocalLauncher", "BasicLauncher", "JoblibLauncher")
-        raise SystemExit(sweep.run(planned, command, self._launch, here))
+        if planned.switches.launch and not planned.switches.dry_run:
+            engines.check_accounting(self.engine)
+        self.command.exit_code = sweep.run(planned, command, self._launch, engines.named(self.engine).here)
 
     def _compose(self, overrides: list[str]) -> dict:
         composed = self.hydra_context.config_loader.load_sweep_config(self.config, overrides)
         choices = composed.hydra.runtime.choices
-        names = {"experiment": choices.get("experiment") or "none", "scale": choices["scale"]}
+        names = {"experiment": choices.get("experiment") or "none", "scale": composed.scale}
         own = OmegaConf.masked_copy(composed, [name for name in composed if name != "hydra"])
         return OmegaConf.to_container(own, resolve=True) | names
 
     def _launch(self, jobs: list[grid.Job]) -> None:
         """Whatever happens to the engine, the runs' own files say what was done; the same command continues."""
         overrides = [[f"run_dir={_quoted(str(job.directory))}"] for job in jobs]
-        engine = type(self.launcher).__name__
         try:
-            with _time_limit(self.config.engine_minutes):
+            with _time_limit(self.switches.engine_minutes):
                 self.launcher.launch(overrides, initial_job_idx=0)
         except Exception as error:  # engines raise what they like when a job or a node is lost
-            print(f"{engine}: {type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}", flush=True)
-
-
-def _check_engine(engine: str) -> None:
-    """Without accounting a job that Slurm kills is never reported, and submitit waits for ever."""
-    if "Slurm" not in engine:
-        return
-    try:
-        subprocess.run(["sacct"], capture_output=True, check=True, timeout=30)
-    except (OSError, subprocess.SubprocessError):
-        reason = "needs a working sacct (Slurm accounting) to learn of killed jobs"
-        raise ConfigError("hydra/launcher", "slurm", reason) from None
+            print(
+                f"{self.engine}: {type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}", flush=True
+            )
 
 
 @contextlib.contextmanager
 def _time_limit(minutes: float | None) -> Iterator[None]:
     """Raise TimeoutError in the driver: after a partition Ray's never returns, although its jobs are done."""
-
+    if minutes is None:
+        yield
+        return
+    if not hasattr(signal, "setitimer"):
+        raise ConfigError("engine_minutes", minutes, "needs a timer that this system does not have; use null")
     over = []
 
     def late(*_: object) -> None:
@@ -87,7 +82,7 @@ def _time_limit(minutes: float | None) -> Iterator[None]:
         raise KeyboardInterrupt  # Ray swallows whatever else a signal handler raises while it waits
 
     previous = signal.signal(signal.SIGALRM, late)
-    signal.setitimer(signal.ITIMER_REAL, (minutes or 0) * 60, 60)  # again each minute, where the first was lost
+    signal.setitimer(signal.ITIMER_REAL, minutes * 60, 60)  # again each minute, where the first was lost
     try:
         yield
     except KeyboardInterrupt:
@@ -107,6 +102,10 @@ def parse(arguments: list[str]) -> list[grid.Override]:
         name, group = override.key_or_group, override.key_or_group in GROUPS
         if override.is_sweep_override():
             elements = list(override.sweep_string_iterator())
+            if not elements:
+                raise ConfigError(name, (override.input_line or "").partition("=")[2], "holds no value")
+            if name in switches.NAMES:
+                raise ConfigError(name, ",".join(elements), "is of the sweep as a whole and takes one value")
             values = [parser.parse_override(f"{name}={element}").value() for element in elements]
             text = [f"{name}={element}" for element in elements]
         else:
