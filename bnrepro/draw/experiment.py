@@ -20,7 +20,10 @@ class ExperimentError(records.RecordError):
 
 
 def load(name: str) -> ModuleType:
-    """experiments/NAME.py, found by its name alone, the user's before the packaged one. Raises ExperimentError if it fails or lacks one of PARTS."""
+    """experiments/NAME.py, found by its name alone, the user's before the packaged one.
+
+    Raises ExperimentError if it fails or lacks one of PARTS.
+    """
     path = paths.home(name).script(name)
     spec = importlib.util.spec_from_file_location(f"bnrepro_experiment_{name}", path)
     if spec is None or spec.loader is None:

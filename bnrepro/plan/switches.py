@@ -44,5 +44,5 @@ def defaults() -> dict[str, object]:
 def help_lines() -> list[str]:
     """A line for each: name, default, what it does."""
     shown = [(spec.name, spec.default, spec.metadata["help"]) for spec in dataclasses.fields(Switches)]
-    words = {None: "null", True: "true", False: "false"}
+    words: dict[object, str] = {None: "null", True: "true", False: "false"}
     return [f"{name + '=' + str(words.get(value, value)):20} {text}" for name, value, text in shown]
