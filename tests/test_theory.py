@@ -49,7 +49,7 @@ SETTINGS = {"kind": "mlp", "depth": 10, "width": 200, "norm": "none", "activatio
 def rate(batch: int = 64, **changes) -> float:
     """Expected growth of the gradient norm per layer towards the input."""
     settings = checks.build({"model": SETTINGS | changes, "train": {"steps": 1}, "data": {"batch_size": batch}})
-    found = theory.expected(schema.as_dict(settings))
+    found = theory.expected(identity.as_dict(settings))
     return float("nan") if found is None else found[0]
 
 
