@@ -102,10 +102,11 @@ def parse(arguments: list[str]) -> list[grid.Override]:
         name, group = override.key_or_group, override.key_or_group in GROUPS
         if override.is_sweep_override():
             elements = list(override.sweep_string_iterator())
+            typed = (override.input_line or "").partition("=")[2]
             if not elements:
-                raise ConfigError(name, (override.input_line or "").partition("=")[2], "holds no value")
+                raise ConfigError(name, typed, "holds no value")
             if name in switches.NAMES:
-                raise ConfigError(name, ",".join(elements), "is of the sweep as a whole and takes one value")
+                raise ConfigError(name, typed, "is of the sweep as a whole and takes one value")
             values = [parser.parse_override(f"{name}={element}").value() for element in elements]
             text = [f"{name}={element}" for element in elements]
         else:
