@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from bnrepro.core import records
+from bnrepro.core.registry import FOLLOWED
 from bnrepro.core.schema import GRADIENTS, MLP, STATISTICS, VGG11, Probes
 from bnrepro.gradients import recorder, registry, statistics
 from bnrepro.gradients.attach import attach
@@ -176,6 +177,7 @@ def test_names_that_a_configuration_may_ask_for_are_those_of_the_registry():
     within = [name for name, entry in registry.REGISTRY.items() if entry.of not in registry.FOLLOWING]
     assert sorted(within) == sorted(STATISTICS)
     assert {name for name in within if registry.REGISTRY[name].of == "gradient"} == set(GRADIENTS)
+    assert set(FOLLOWED) == registry.REGISTRY.keys() - set(within)
 
 
 def test_a_statistic_is_added_by_registering_it(monkeypatch):

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.metadata
 import pickle
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -100,6 +102,13 @@ def test_what_torchvision_cannot_read_is_one_line(tmp_path, monkeypatch, fields,
     with pytest.raises(checks.ConfigError) as refused:
         sources.read(Data(kind="torchvision", root=str(tmp_path), **fields))
     assert str(refused.value).startswith(said) and len(str(refused.value).splitlines()) == 1
+
+
+def test_a_missing_torchvision_is_named_with_the_command_that_leaves_torch(monkeypatch):
+    monkeypatch.setitem(sys.modules, "torchvision", None)
+    with pytest.raises(checks.ConfigError) as refused:
+        sources.read(Data(kind="torchvision", dataset="SVHN"))
+    assert str(refused.value).endswith(f"pip install torchvision torch=={importlib.metadata.version('torch')}")
 
 
 @pytest.mark.parametrize("data", [{"kind": "torchvision"}, {"kind": "mnist", "dataset": "SVHN"}])

@@ -1,4 +1,4 @@
-"""Add a norm, a model, ... of your own under a name: a file with one of these decorators, named by use=FILE.py.
+"""Add a norm, a model, a statistic, ... of your own: a file with one of these decorators, named by use=FILE.py.
 
 >>> from bnrepro import register
 >>> @register.norm("dyt", label="Dynamic Tanh")
@@ -17,10 +17,10 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from bnrepro.core import registry, schema
-from bnrepro.core.registry import Entry, Names, Norm
+from bnrepro.core.registry import Cost, Entry, Names, Norm, Source, Statistic
 from bnrepro.core.setting import ConfigError, setting
 
-__all__ = ["activation", "dataset", "model", "norm", "optimizer", "schedule", "setting"]
+__all__ = ["activation", "dataset", "model", "norm", "optimizer", "schedule", "setting", "statistic"]
 
 Made = TypeVar("Made", bound=Callable[..., Any])
 
@@ -77,6 +77,31 @@ def optimizer(name: str, fields: type[schema.Optimizer] = schema.Optimizer, **lo
     `fields` is a dataclass over bnrepro.core.schema.Optimizer, which has `lr`; all its fields have defaults.
     """
     return _entering(registry.OPTIMIZERS, name, ("config", "parameters"), look, fields)
+
+
+def statistic(
+    name: str, *, of: Source, unit: str, definition: str, cost: Cost = "dear", degree: int = 0
+) -> Callable[[Made], Made]:
+    """What is recorded of every layer under this name, by runs (probes.statistics) and by `bnrepro.attach`.
+
+    A function of the gradients or the weights of all layers, [[tensor or None]] -> [float or None] (of="gradient" or
+    "weight"), of the output [N, ...] of a layer's nonlinearity, its module and the dimension of its units, or of the
+    norm of a layer, -> {column: float} (of="output" or "norm"). It must not change what it is given. `cost`: "cheap"
+    is recorded by `attach` unasked; `degree`: it grows with this power of the gradient, by which a GradScaler's factor
+    is taken out.
+    """
+    if of not in (known := ("gradient", "weight", "output", "norm")):
+        raise ConfigError("statistic", name, f"of={of}: must be one of {', '.join(known)}")
+
+    if name in registry.FOLLOWED:
+        raise ConfigError("statistic", name, "is registered already; take another name")
+
+    def enter(make: Made) -> Made:
+        entry = Statistic(name, make, of=of, unit=unit, definition=definition, cost=cost, degree=degree)
+        registry.enter(registry.Registration(registry.STATISTICS, entry, {}))
+        return make
+
+    return enter
 
 
 def _entering(

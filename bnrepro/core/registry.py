@@ -9,7 +9,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from bnrepro.core.setting import ConfigError, nearest
 from bnrepro.core.typed import check_type
@@ -45,6 +45,33 @@ class Norm(Entry):
     centres: bool = True  # subtracts the mean, and with it the bias of the layer in front of it
     ghost: bool = False  # can normalise parts of a batch (model.ghost); torch's own, which refuses eps=0
     scale_free: bool = False  # exact for optim.decay_on=imitated: the length of a weight does not reach through it
+
+
+# What the function of a statistic is given, and what it returns:
+#   gradient, weight   the tensors of every layer, [[tensor or None]] -> [value or None], all layers together
+#   output             output of a nonlinearity, its module, dimension of the units -> {column: value}
+#   norm               the module that normalises the layer -> {column: value}
+#   update             weights of one layer before and after the update, in float64 -> value
+#   next gradient      gradients of one layer at this step and at the next, in float64 -> value
+Source = Literal["gradient", "weight", "output", "norm", "update", "next gradient"]
+Cost = Literal["cheap", "dear"]
+
+
+@dataclass(frozen=True)
+class Statistic(Entry):
+    """What is measured of a layer. `degree`: the power of the gradient that it grows with, by which the factor of a
+    GradScaler is taken out."""
+
+    of: Source = "gradient"
+    unit: str = ""
+    definition: str = ""
+    cost: Cost = "dear"
+    degree: int = 0
+
+    @property
+    def function(self) -> Callable[..., Any]:
+        assert self.make is not None, f"{self.name} is known by its name alone until bnrepro.gradients is imported"
+        return self.make
 
 
 class Names(Mapping[str, Entry]):
@@ -108,6 +135,10 @@ DATASETS = Names(
     *map(Entry, ("mnist5k", "mnist", "fashion_mnist", "cifar10", "image_folder", "synthetic", "linear_map")),
     Entry("torchvision"),
 )
+# Those of bnrepro.gradients that one step shows, the only ones that a run can record and continue behind a checkpoint.
+GRADIENTS = ("grad_fro", "grad_spectral", "grad_abs_mean", "grad_max")  # words are about the first that is recorded
+STATISTICS = Names("statistic", *map(Entry, (*GRADIENTS, "weight_fro", "activations", "norm")))
+FOLLOWED = ("update_ratio", "grad_noise")  # known at the next step, by `attach` alone
 SCHEDULES = Names("schedule", *map(Entry, ("constant", "step", "cosine")))
 # Those that are registered: of the package's own, core/schema.py has the fields, and the name with them.
 MODELS = Names("model")
@@ -158,9 +189,10 @@ def leave(registration: Registration) -> None:
 def looks() -> dict[str, dict[str, str]]:
     """Label, colour and marker of every registered name; those that give none get free ones, in their order."""
     found: dict[str, dict[str, str]] = {}
-    given = {registration.look.get("color") for registration in REGISTERED}
+    arms = [registration for registration in REGISTERED if registration.names is not STATISTICS]
+    given = {registration.look.get("color") for registration in arms}
     colors = [color for color in FREE_COLORS if color not in given] or FREE_COLORS
-    for place, registration in enumerate(REGISTERED):
+    for place, registration in enumerate(arms):
         color, marker = colors[place % len(colors)], FREE_MARKERS[place % len(FREE_MARKERS)]
         free = {"label": registration.entry.name, "color": color, "marker": marker}
         found[registration.entry.name] = free | registration.look

@@ -13,11 +13,12 @@ from bnrepro.core import registry
 from bnrepro.core.data_fields import Data
 from bnrepro.core.model_fields import MLP, VGG11, Active, Normed, ResNet
 from bnrepro.core.optim_fields import SGD, Adam, Optimizer, RMSprop, Schedule, TorchOptimizer
+from bnrepro.core.registry import GRADIENTS, STATISTICS
 from bnrepro.core.setting import ConfigError, setting
 
 __all__ = [
-    "KINDS", "MLP", "PLAIN", "SCALES", "SGD", "VGG11", "Active", "Adam", "Config", "Data", "Model", "Normed", "Optim",
-    "Optimizer", "Probes", "RMSprop", "ResNet", "Schedule", "TorchOptimizer", "Train",
+    "GRADIENTS", "KINDS", "MLP", "PLAIN", "SCALES", "SGD", "STATISTICS", "VGG11", "Active", "Adam", "Config", "Data",
+    "Model", "Normed", "Optim", "Optimizer", "Probes", "RMSprop", "ResNet", "Schedule", "TorchOptimizer", "Train",
 ]  # fmt: skip
 
 # Five minutes with embedded data; a figure worth showing on two CPU cores; the protocol of the paper, on a GPU.
@@ -78,8 +79,6 @@ class Train:
             raise ConfigError("train.precise", "true", "needs train.population_batches above 0")
 
 
-GRADIENTS = ("grad_fro", "grad_spectral", "grad_abs_mean", "grad_max")  # words are about the first that is recorded
-STATISTICS = (*GRADIENTS, "weight_fro", "activations", "norm")  # those of bnrepro.gradients that one step shows
 PASSES = (
     "loss_along", "gradient_along", "ics", "gradient_shape", "channels", "saturation", "unit_inputs", "norm_inputs",
     "unit_moments", "variance_shift",

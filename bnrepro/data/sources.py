@@ -20,7 +20,7 @@ SYNTHETIC_CLASSES = 10
 
 
 def read(config: Data) -> Arrays:
-    """All images, uint8 [N,C,H,W], and labels of the training and the test set. Downloads what torchvision can.
+    """All images, uint8 [N,C,H,W], and labels of the training and the test set. Downloads what is missing where it can.
 
     MNIST and CIFAR-10 are checked by the MD5 of every file. Fashion-MNIST's archives are checked by MD5, and its files
     against the archives beside them; without those only size, header and range of labels can be. The 5,000 digits

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import inspect
 from typing import Any
 
@@ -29,8 +30,11 @@ def read(config: Data) -> Arrays:
 
 
 def _class(config: Data) -> Any:
-    from torchvision import datasets
-
+    try:
+        from torchvision import datasets
+    except ImportError:
+        command = f"pip install torchvision torch=={importlib.metadata.version('torch')}"  # the release that fits it
+        raise DataError("data.kind", "torchvision", f"not installed; {command}") from None
     made = getattr(datasets, str(config.dataset), None)
     if config.dataset not in datasets.__all__ or not inspect.isclass(made):
         hint = nearest(str(config.dataset), datasets.__all__)
