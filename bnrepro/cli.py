@@ -100,6 +100,7 @@ def reproduce(words: list[str]) -> int:
 
 def draw(words: list[str]) -> int:
     """draw figures and judge claims from saved tables; --committed redraws results/"""
+    from bnrepro.report import gallery
     from bnrepro.report import publish as publishing
 
     words, committed = _committed(words)
@@ -108,7 +109,7 @@ def draw(words: list[str]) -> int:
         publishing.check_writable(places)
     drawn = _each(places, _draw_committed if committed else _draw)
     if committed:
-        publishing.write_gallery()
+        gallery.write()
     return 0 if len(drawn) == len(places) else 2
 
 
@@ -161,12 +162,12 @@ def report(words: list[str]) -> int:
 def check(words: list[str]) -> int:
     """compare committed figures, verdicts and README with what tables and scripts give; exit code 1 if any differs"""
     from bnrepro.report import check as checking
-    from bnrepro.report import publish as publishing
+    from bnrepro.report import gallery
 
     places = _places(words, committed=True)
     found = [line for name, home in places.items() for line in checking.mismatches(name, home)]
-    if not publishing.gallery_is_current():
-        found.append("README.md: its gallery is not that of results/; write it: bnrepro draw --committed")
+    for document in gallery.outdated():
+        found.append(f"{document}: does not say what is in results/; write it: bnrepro draw --committed")
     print("\n".join(found or [f"{len(places)} figures in {paths.RESULTS} follow from their tables"]))
     return 1 if found else 0
 
@@ -250,6 +251,7 @@ def data(words: list[str]) -> int:
 
 def publish(words: list[str]) -> int:
     """copy tables and figures of clean runs from OUT/SCALE/NAME to results/NAME, and show them in the README"""
+    from bnrepro.report import gallery
     from bnrepro.report import publish as publishing
 
     names, options = _split(words)
@@ -258,7 +260,7 @@ def publish(words: list[str]) -> int:
     for name in names:
         publishing.publish(name, _home(name, options))
         print(f"published {paths.home(name).results / name}")
-    publishing.write_gallery()
+    gallery.write()
     return 0
 
 

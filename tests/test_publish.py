@@ -13,11 +13,11 @@ import pytest
 
 from bnrepro import cli
 from bnrepro.core import paths, records
-from bnrepro.draw import figures
-from bnrepro.report import check, publish
+from bnrepro.draw import experiment, figures
+from bnrepro.report import check, gallery, publish
 
 NAME = "mean_field"
-README = f"before\n{publish.BEGIN}\nold\n{publish.END}\nafter\n"
+README = f"before\n{gallery.BEGIN}\nold\n{gallery.END}\nafter\n"
 
 
 @pytest.fixture
@@ -27,7 +27,7 @@ def checkout(tmp_path, monkeypatch, published):
     monkeypatch.setattr(paths, "ROOT", tmp_path)
     monkeypatch.setattr(paths, "RESULTS", tmp_path / "results")
     (tmp_path / "README.md").write_text(README)
-    publish.write_gallery()
+    gallery.write()
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -70,18 +70,18 @@ def test_each_file_that_was_altered_is_one_line_and_the_exit_code_is_1(checkout,
     pixels = matplotlib.image.imread(home / "figure.png")
     pixels[100, 100] = 0.5
     matplotlib.image.imsave(home / "figure.png", pixels)
-    readme = checkout / "README.md"
-    readme.write_text(readme.read_text().replace("| 5 |", "| 6 |", 1))
+    for readme in (checkout / "README.md", checkout / "results" / "README.md"):
+        readme.write_text(readme.read_text().replace("| 8 |", "| 9 |", 1))
 
     code, out, err = command(capsys, "check")
-    assert (code, err, out.count("\n")) == (1, "", 5)
-    table, claims, vector, picture, gallery = out.splitlines()
+    assert (code, err, out.count("\n")) == (1, "", 6)
+    table, claims, vector, picture, summary, whole = out.splitlines()
     assert table.startswith(f"{home / 'figure.csv'}, line 5: has ") and "1.5" in table
     assert claims.startswith(f"{home / 'claims.csv'}, line 4: has ")
     assert "inconclusive" in claims.split("its tables give")[0] and "reproduced" in claims.split("its tables give")[1]
     assert vector.startswith(f"{home / 'figure.svg'}, line ") and "#e69f01" in vector and "#e69f00" in vector
     assert picture == f"{home / 'figure.png'}: its pixels are not those that its tables give"
-    assert gallery.startswith("README.md: ")
+    assert summary.startswith("README.md: ") and whole.startswith("results/README.md: ")
 
 
 def test_one_altered_measurement_is_found_in_all_that_is_made_of_it(checkout, capsys):
@@ -135,20 +135,33 @@ def test_publish_copies_all_that_a_reader_needs_and_writes_the_gallery(run_here,
     copied = {path.name.removesuffix(".xz") for path in (checkout / "results" / NAME).iterdir()}
     assert copied == {*publish.TABLES, *publish.DRAWN}
     assert "runs" in publish.TABLES[0] and "protocol.json" in copied
-    text = (checkout / "README.md").read_text()
-    assert text.startswith("before\n") and text.endswith("after\n") and "old" not in text
+    readme = (checkout / "README.md").read_text()
+    assert readme.startswith("before\n") and readme.endswith("after\n") and "old" not in readme
+    text = (checkout / "results" / "README.md").read_text()
     claims = records.read(run_here / "claims.csv", "claims")
     assert all(row.statement in text and f"**{row.verdict}**" in text for row in claims.itertuples())
     reproduced = (claims["verdict"] == "reproduced").sum()
     assert f"| laptop | {reproduced} | {len(claims) - reproduced} | 0 | 0 |" in text
-    assert f"](results/{NAME}/figure.png)" in text
-    publish.write_gallery()
-    assert (checkout / "README.md").read_text() == text
+    assert f"]({NAME}/figure.png)" in text and f"| all | {len(claims)} | {reproduced} |" in readme
+    gallery.write()
+    assert (checkout / "README.md").read_text() == readme
+
+
+def test_the_readme_shows_the_headlines_and_links_them_to_their_experiments():
+    text = gallery.summary()
+    headlines = {name: experiment.about(name).get("headline") for name in paths.experiments()}
+    headlines = {name: headline for name, headline in headlines.items() if headline}
+    assert len(headlines) == 5
+    for name, headline in headlines.items():
+        judged = records.read(paths.RESULTS / name / "claims.csv", "claims").set_index("claim")
+        assert judged.loc[headline, "statement"] in text
+    links = re.findall(r"\]\(results/README.md#([^)]*)\)", text)
+    assert len(links) == 5 and set(links) <= set(re.findall(r"\]\(#([^)]*)\)", gallery.whole()))
 
 
 def test_links_of_the_gallery_lead_to_its_headings(checkout):
-    text = publish.gallery()
-    headings = re.findall(r"^### (.*)$", text, re.MULTILINE)
+    text = gallery.whole()
+    headings = re.findall(r"^## (.*)$", text, re.MULTILINE)
     links = re.findall(r"\]\(#([^)]*)\)", text)
     assert links == ["gradient-growth-per-layer-at-initialisation-with-batch-normalization"] and len(headings) == 1
 

@@ -3,21 +3,14 @@
 from __future__ import annotations
 
 import lzma
-import re
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from bnrepro.core import checks, files, paths, records
-from bnrepro.draw import claims, experiment
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 TABLES = ("runs.csv", "metrics.csv", "layers.csv", "protocol.json")  # all that drawing and the page need
 DRAWN = ("figure.csv", "claims.csv", "figure.svg", "figure.png")
 FILES = TABLES + DRAWN
-BEGIN, END = "<!-- gallery: written by bnrepro publish -->", "<!-- end of gallery -->"
 LIMIT = 2_000_000  # bytes of one file
 LARGE = 500_000  # bytes of a table that is stored compressed: all figures together have to stay small
 
@@ -73,56 +66,3 @@ def _packed(content: bytes, name: str) -> bytes:
     """A large table compressed, the same bytes whenever that is done; anything else as it is."""
     large = name.endswith(".csv") and len(content) > LARGE
     return lzma.compress(content, preset=9 | lzma.PRESET_EXTREME) if large else content
-
-
-def write_gallery() -> None:
-    """Rewrite the README of the checkout between its two marks."""
-    if paths.INSTALLED:
-        return
-    before, _, rest = _readme().read_text().partition(BEGIN)
-    after = rest.partition(END)[2]
-    files.write_text(before + gallery() + after, _readme())
-
-
-def gallery_is_current() -> bool:
-    return gallery() in _readme().read_text()
-
-
-def gallery() -> str:
-    """Of everything in results/: a table of the verdicts, then picture and claims of each."""
-    ours = paths.packaged()
-    names = sorted(name for name in ours.names() if (ours.results / name / "claims.csv").exists())
-    judged = {name: records.read(paths.RESULTS / name / "claims.csv", "claims") for name in names}
-    facts = {name: experiment.about(name, ours) for name in names}
-    scales = {name: records.read(paths.RESULTS / name / "runs.csv", "runs")["scale"].iloc[0] for name in names}
-    rows = []
-    for name in names:
-        counts = judged[name]["verdict"].value_counts()
-        link = f"[{facts[name]['title']}](#{_anchor(facts[name]['title'])})"
-        rows.append([link, scales[name], *(counts.get(verdict, 0) for verdict in claims.VERDICTS)])
-    parts = [BEGIN + "\n", _table(["experiment", "scale", *claims.VERDICTS], rows)]
-    for name in names:
-        about, picture = facts[name], f"![{facts[name]['title']}](results/{name}/figure.png)"
-        parts.append(f"### {about['title']}\n\n{about['shows']} Source: {about['source']}. Scale: {scales[name]}.\n")
-        parts.append(f"{picture}\n\n{_claims(judged[name])}")
-    return "\n".join([*parts, END])
-
-
-def _claims(judged: pd.DataFrame) -> str:
-    rows = [(row.statement, row.paper, claims.number(row), row.n, f"**{row.verdict}**") for row in judged.itertuples()]
-    return _table(["claim", "paper", "ours [interval]", "n", "verdict"], rows)
-
-
-def _table(columns: list[str], rows: list) -> str:
-    """In Markdown."""
-    lines = [columns, ["---"] * len(columns), *rows]
-    return "\n".join("| " + " | ".join(str(cell).replace("|", "\\|") for cell in line) + " |" for line in lines) + "\n"
-
-
-def _anchor(title: str) -> str:
-    """What a heading is linked by on the usual hosts: lower case, words joined by hyphens, no punctuation."""
-    return re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-")
-
-
-def _readme() -> Path:
-    return paths.ROOT / "README.md"
