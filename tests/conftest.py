@@ -87,3 +87,16 @@ def published():
         return home
 
     return copied
+
+
+@pytest.fixture(scope="session")
+def browser():
+    """The system's Chromium, through playwright."""
+    api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: pip install -e '.[dev]'")
+    names = ("chromium", "chromium-browser", "google-chrome")
+    if (found := next(filter(None, map(shutil.which, names)), None)) is None:
+        pytest.skip(f"no Chromium here (looked for {', '.join(names)}); Debian: apt-get install chromium")
+    with api.sync_playwright() as playwright:
+        started = playwright.chromium.launch(executable_path=found)
+        yield started
+        started.close()

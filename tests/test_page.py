@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import json
 import re
-import shutil
 import subprocess
 import sys
 from collections import Counter
@@ -248,7 +247,7 @@ def test_what_is_in_the_tables_is_text_and_never_markup(home):
     table.to_csv(home / "claims.csv", index=False)
     found = written(home)
     assert not found.tags["script"] and "<script>alert(1)</script> &" in found.after(f"{NAME}-claim-relu_32")
-    marked = str(page._prose("a `b<c` *stress* 2*3*4"))
+    marked = str(page.prose("a `b<c` *stress* 2*3*4"))
     assert marked == "a <code>b&lt;c</code> <em>stress</em> 2*3*4"
 
 
@@ -270,18 +269,6 @@ def test_a_published_experiment_without_a_table_is_one_line(tmp_path, monkeypatc
 
 
 # In a browser
-
-
-@pytest.fixture(scope="module")
-def browser():
-    api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: pip install -e '.[dev]'")
-    names = ("chromium", "chromium-browser", "google-chrome")
-    if (found := next(filter(None, map(shutil.which, names)), None)) is None:
-        pytest.skip(f"no Chromium here (looked for {', '.join(names)}); Debian: apt-get install chromium")
-    with api.sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=found)
-        yield started
-        started.close()
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

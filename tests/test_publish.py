@@ -74,14 +74,15 @@ def test_each_file_that_was_altered_is_one_line_and_the_exit_code_is_1(checkout,
         readme.write_text(readme.read_text().replace("| 8 |", "| 9 |", 1))
 
     code, out, err = command(capsys, "check")
-    assert (code, err, out.count("\n")) == (1, "", 6)
-    table, claims, vector, picture, summary, whole = out.splitlines()
+    assert (code, err, out.count("\n")) == (1, "", 7)
+    table, claims, vector, picture, summary, whole, light = out.splitlines()
     assert table.startswith(f"{home / 'figure.csv'}, line 5: has ") and "1.5" in table
     assert claims.startswith(f"{home / 'claims.csv'}, line 4: has ")
     assert "inconclusive" in claims.split("its tables give")[0] and "reproduced" in claims.split("its tables give")[1]
     assert vector.startswith(f"{home / 'figure.svg'}, line ") and "#e69f01" in vector and "#e69f00" in vector
     assert picture == f"{home / 'figure.png'}: its pixels are not those that its tables give"
     assert summary.startswith("README.md: ") and whole.startswith("results/README.md: ")
+    assert light.startswith("results/index.html: ")
 
 
 def test_one_altered_measurement_is_found_in_all_that_is_made_of_it(checkout, capsys):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -75,6 +76,15 @@ def halves(rule: str) -> tuple[str, str]:
     """A rule as claims.csv holds it, as what is asked for and the reason for it."""
     asked, _, because = rule.partition(" (")
     return asked, because.removesuffix(")")
+
+
+def bounds(rule: str) -> tuple[float, float]:
+    """Least and most of a rule as claims.csv holds it; infinite where it does not ask. Raises ValueError for others."""
+    asked = re.match(r"interval (?:within (\S+) to (\S+)|>= (\S+)|<= (\S+)), ", rule)
+    if asked is None:
+        raise ValueError(f"{rule}: no rule of a claim")
+    low, high, least, most = asked.groups()
+    return float(low or least or -math.inf), float(high or most or math.inf)
 
 
 def number(row) -> str:

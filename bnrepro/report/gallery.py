@@ -1,4 +1,4 @@
-"""What is published, in Markdown: all of it in results/README.md, and a summary in the README between two marks."""
+"""What is published: in Markdown in results/README.md, on the page results/index.html, and summed up in the README."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from bnrepro.core import files, paths, records
 from bnrepro.draw import claims, experiment
+from bnrepro.report import index
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -17,22 +18,25 @@ COLUMNS = ["claim", "paper", "ours [interval]", "n", "verdict"]
 
 
 def write() -> None:
-    """Rewrite results/README.md, and the README of the checkout between its two marks."""
+    """Rewrite results/README.md, results/index.html, and the README of the checkout between its two marks."""
     if paths.INSTALLED:
         return
     before, _, rest = _readme().read_text().partition(BEGIN)
     after = rest.partition(END)[2]
     files.write_text(before + summary() + after, _readme())
     files.write_text(whole(), _whole())
+    files.write_text(_page(), _index())
 
 
 def outdated() -> list[str]:
-    """Of the two documents, those that do not say what is in results/."""
+    """Of the three documents, those that do not say what is in results/."""
     stale = []
     if summary() not in _readme().read_text():
         stale.append("README.md")
     if not _whole().exists() or _whole().read_text() != whole():
         stale.append("results/README.md")
+    if not _index().exists() or _index().read_text() != _page():
+        stale.append("results/index.html")
     return stale
 
 
@@ -43,7 +47,7 @@ def summary() -> str:
     rows = []
     for name, table in judged.items():
         for verdict, count in table["verdict"].value_counts().items():
-            counts[verdict] += count
+            counts[str(verdict)] += count
         headline = experiment.about(name, paths.packaged()).get("headline")
         for row in table[table["claim"] == headline].itertuples():
             link = f"[{row.statement}](results/README.md#{_anchor(_title(name))})"
@@ -76,6 +80,10 @@ def whole() -> str:
 def _claims(judged: pd.DataFrame) -> str:
     rows = [(row.statement, row.paper, claims.number(row), row.n, f"**{row.verdict}**") for row in judged.itertuples()]
     return _table(COLUMNS, rows)
+
+
+def _page() -> str:
+    return index.text({name: paths.RESULTS / name for name in _judged()}, paths.RESULTS)
 
 
 def _judged() -> dict[str, pd.DataFrame]:
@@ -114,3 +122,7 @@ def _readme() -> Path:
 
 def _whole() -> Path:
     return paths.RESULTS / "README.md"
+
+
+def _index() -> Path:
+    return paths.RESULTS / "index.html"

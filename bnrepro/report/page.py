@@ -62,7 +62,7 @@ def write(places: dict[str, Path], target: Path, committed: bool) -> None:
     environment = jinja2.Environment(
         autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
     )
-    environment.filters["prose"] = _prose
+    environment.filters["prose"] = prose
     template = environment.from_string(Path(__file__).with_name("page.html.jinja").read_text())
     experiments = [_experiment(name, home, committed) for name, home in places.items()]
     text = template.render(
@@ -157,15 +157,16 @@ def _values(counted: list[list]) -> str:
     """ "none, batch (30 runs each)" of [["none", 30], ["batch", 30]]; a count of None is not said."""
     counts = {count for _, count in counted}
     if len(counts) > 1:
-        return ", ".join(f"{_word(value)} ({count} runs)" for value, count in counted)
+        return ", ".join(f"{word(value)} ({count} runs)" for value, count in counted)
     (count,) = counts
     each = " each" if len(counted) > 1 else ""
-    return ", ".join(_word(value) for value, _ in counted) + (f" ({count} runs{each})" if count else "")
+    return ", ".join(word(value) for value, _ in counted) + (f" ({count} runs{each})" if count else "")
 
 
-def _word(value: object) -> str:
+def word(value: object) -> str:
+    """A setting as a reader writes it."""
     if isinstance(value, list):
-        return ", ".join(map(_word, value))
+        return ", ".join(map(word, value))
     if isinstance(value, bool):
         return "yes" if value else "no"
     return "null" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
@@ -193,9 +194,7 @@ def _models(runs: pd.DataFrame) -> list[tuple[str, str, int]]:
     for key, count in found.items():
         *values, parameters = key if isinstance(key, tuple) else (key,)
         said = [
-            f"{name} {_word(value)}"
-            for name, value in zip(names, values, strict=True)
-            if value == value and value != ""
+            f"{name} {word(value)}" for name, value in zip(names, values, strict=True) if value == value and value != ""
         ]
         rows.append((", ".join(said) or "all runs", f"{int(parameters):,}", count))
     return rows
@@ -220,7 +219,7 @@ def _time(seconds: float) -> str:
     )
 
 
-def _prose(text: str):
+def prose(text: str):
     """Escaped, with `code` between backticks and *stress* between stars."""
     from markupsafe import Markup, escape
 
