@@ -139,17 +139,19 @@ def test_saturation_counts_units_whose_slope_is_small(activation, bound):
     assert {depth for depth, _ in rows} == {1, 2, 3}
 
 
-def test_inputs_of_units_are_those_of_evaluation():
+@pytest.mark.parametrize("statistics", ["moving", "batch"])
+def test_inputs_of_units_are_those_of_evaluation_or_of_one_batch(statistics):
     model, images, labels = mlp("batch")
     for _ in range(3):
         model(images + 1)  # moving statistics that differ from those of the batch
-    still = copy.deepcopy(model).eval()
-    scene = looked(model, images, labels, units=2)
+    still = copy.deepcopy(model).train(statistics == "batch")
+    scene = looked(model, images, labels, units=2, unit_statistics=statistics)
     scene.before = dict(still.named_parameters())
     buffers = {name: value.clone() for name, value in model.named_buffers()}
     for name, value in still.named_buffers():
         value.copy_(buffers[name])
     rows = {(depth, name): value for depth, _, name, value in replay_statistics.unit_inputs(scene)}
+    assert all(torch.equal(value, buffers[name]) for name, value in model.named_buffers())
     z = still.hidden[0](images.flatten(1))
     z = still.hidden[1].norm(still.hidden[1].linear(z)).detach().numpy()
     for percent in (15, 50, 85):

@@ -208,7 +208,7 @@ DEFAULTS = {
     },
     "probes": {
         "statistics": ["grad_spectral", "grad_fro", "grad_abs_mean"], "per_decade": 10, "steps": None, "passes": [],
-        "depths": None, "step_sizes": [], "units": 1,
+        "depths": None, "step_sizes": [], "units": 1, "unit_statistics": "moving",
     },
 }  # fmt: skip
 OTHER_DEFAULTS = {

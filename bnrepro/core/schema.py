@@ -98,6 +98,10 @@ class Probes:
     depths: list[int] | None = setting(None, "recorded layers: 1 is nearest the input, -1 the output; null for all")
     step_sizes: list[float] = setting([], "lengths of the steps along the negative gradient", above=0)
     units: int = setting(1, "recorded units of a layer, the first ones, where a pass looks at single units", least=1)
+    unit_statistics: str = setting(
+        "moving", "what norms use under the pass unit_inputs: moving averages, or the statistics of the held-out "
+        "images as one batch", choices=("moving", "batch"),
+    )  # fmt: skip
 
 
 TASKS = ("train", "invariance", "overhead")

@@ -7,6 +7,7 @@ negative gradient, `input_q50@3` the median input of unit 3, `grad_share@1.5` th
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import nullcontext
 
 import torch
 from torch import Tensor, nn
@@ -114,9 +115,10 @@ def saturation(scene: Scene) -> Iterator[Row]:
 
 def unit_inputs(scene: Scene) -> Iterator[Row]:
     """Percentiles of what goes into the nonlinearity of the first probes.units units of each layer, over held-out
-    images, in evaluation mode (Ioffe & Szegedy 2015, Fig. 1b and c)."""
+    images (Ioffe & Szegedy 2015, Fig. 1b and c): in evaluation mode, or in training mode, where these images are one
+    batch and the noise of moving averages stays out of the percentiles, as probes.unit_statistics says."""
     hidden = activations(scene)
-    with evaluating(scene.model):
+    with evaluating(scene.model) if scene.config.unit_statistics == "moving" else nullcontext():
         seen = scene.seen([activation for _, activation in hidden], scene.held_out())
     for layer, activation in hidden:
         values = seen[activation][0].flatten(1)[:, : scene.config.units].double()
