@@ -54,6 +54,14 @@ def test_a_ratio_of_sums_is_judged_on_the_logarithm_by_its_jackknife():
     assert (found.low, found.high) == pytest.approx((exact.low, exact.high))
 
 
+@pytest.mark.parametrize("rows", [[[-1.0, 1.0], [2.0, 1.0], [-1.5, 1.0]], [[3.0, 1.0], [-1.0, 1.0], [-1.0, 1.0]]])
+def test_a_ratio_that_is_not_positive_with_all_seeds_or_without_one_has_no_size(rows):
+    """Differences of times that are nearly 0: no logarithm, and nothing is reproduced or refuted."""
+    found = stats.jackknife_log(rows, lambda x: x[:, 0].sum() / x[:, 1].sum())
+    assert found.value == pytest.approx(np.sum(rows, 0)[0] / 3) and found.at(0.05) == (-math.inf, math.inf)
+    same(stats.jackknife_log(rows[:1], lambda x: x[:, 0].sum() / x[:, 1].sum()), rows[0][0], NAN, NAN, 1)
+
+
 def test_a_median_lies_between_order_statistics_from_six_seeds_on():
     same(stats.median([3.0, 1.0, 4.0, 1.0, 5.0]), 3.0, NAN, NAN, 5)
     same(stats.median([3.0, 1.0, 4.0, 1.5, 5.0, 9.0]), 3.5, 1.0, 9.0, 6)  # coverage 1 - 2 / 2^6 = 0.97

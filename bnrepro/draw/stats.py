@@ -130,10 +130,20 @@ def jackknife(units: npt.ArrayLike, statistic: Callable[[npt.NDArray[np.float64]
 
 
 def jackknife_log(units: npt.ArrayLike, statistic: Callable[[npt.NDArray[np.float64]], float]) -> Estimate:
-    """The same for a positive statistic such as a ratio of sums, on its logarithm."""
-    if len(np.asarray(units)) == 0:
-        return Estimate(math.nan, 0)
-    return jackknife(units, lambda x: math.log(statistic(x))).map(math.exp, "jackknife t of the logarithm")
+    """The same for a positive statistic such as a ratio of sums, on its logarithm.
+
+    Where it is not positive, with all seeds or without one of them, as a ratio of differences that are nearly 0, they
+    do not tell its size, nor its sign: the interval is (-inf, inf).
+    """
+    x = np.asarray(units, dtype=float)
+    n = len(x)
+    if n < 2:
+        return Estimate(float(statistic(x)) if n else math.nan, n)
+    whole = float(statistic(x))
+    parts = [whole, *(float(statistic(np.delete(x, seed, axis=0))) for seed in range(n))]
+    if not math.isnan(whole) and not all(0 < part < math.inf for part in parts):
+        return Estimate(whole, n, "none, it is not positive", lambda level: (-math.inf, math.inf))
+    return jackknife(x, lambda x: math.log(statistic(x))).map(math.exp, "jackknife t of the logarithm")
 
 
 def paired(first: dict[object, float], second: dict[object, float]) -> Estimate:
