@@ -260,7 +260,8 @@ def publish(words: list[str]) -> int:
     for name in names:
         publishing.publish(name, _home(name, options))
         print(f"published {paths.home(name).results / name}")
-    gallery.write()
+    if any(paths.home(name) == paths.packaged() for name in names):
+        gallery.write()
     return 0
 
 

@@ -300,6 +300,15 @@ def test_an_image_folder_with_an_unreadable_image(refused, folder, inline):
     assert "data.path=images: images/train/dog/1.png cannot be read as an image" in refused(*RUN, *IMAGES)
 
 
+def test_a_warm_up_as_long_as_the_run(refused, inline):
+    line = refused(*RUN, "data.size=100", "data.batch_size=10", "train.steps=10", "schedule.warmup=1")
+    assert line.startswith("schedule.warmup=1.0: must be less than the 10 steps of the run, which has 10 in an epoch")
+
+
+def test_an_optimizer_of_torch_is_pointed_to(refused):
+    assert "optim=torch optim.name=AdamW" in refused(*RUN, "optim=adamw")
+
+
 def test_a_batch_larger_than_the_data(refused, inline):
     line = refused(*RUN, "data.size=50", "data.batch_size=51")
     assert line == "data.batch_size=51: must be at most 50, the number of training images"

@@ -158,6 +158,24 @@ def test_a_chosen_dataset_comes_without_what_the_scale_sets_of_its_own(planned):
     assert set(settings(found, "data.kind", "data.train_size", "train.steps")) == {("synthetic", None, 4)}
 
 
+def test_a_chosen_kind_comes_without_the_experiments_fields_of_another(planned, toy, capsys):
+    toy.write_text(TOY + "optim: {lr: 0.3, momentum: 0.9}\n")
+    found = planned("optim=adam", "seed=0")
+    assert set(settings(found, "optim.kind", "optim.lr")) == {("adam", 0.3)} and len(found.jobs) == 4
+    assert found.remarks == ["optim=adam has no optim.momentum, which the experiment sets: left out"]
+    found = planned("model=vgg11", "data.image=rgb32", "scale=laptop", "model.width=0.1")
+    assert [job.config.seed for job in found.jobs] == [0, 1], "the depth of an mlp is no axis of it"
+    assert planned("optim=sgd", "seed=0").remarks == [] == planned("seed=0").remarks
+    assert cli_code("run", "experiment=toy", "optim=adam", "optim.momentum=0.9") == 2
+    assert "optim.momentum=0.9: no such field of optim adam" in capsys.readouterr().err
+
+
+def cli_code(*words: str) -> int:
+    with pytest.raises(SystemExit) as left:
+        cli.main([*words])
+    return left.value.code
+
+
 @pytest.mark.parametrize("plus", ["", "+", "++"])
 def test_a_plus_makes_no_difference(planned, plus):
     assert settings(planned(f"{plus}optim.lr=0.3", "seed=0", "model.width=4"), "optim.lr") == [(0.3,)] * 2

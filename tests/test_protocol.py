@@ -55,6 +55,7 @@ def test_a_run_that_has_not_started_has_settings_and_no_machine():
     [
         ("bnrepro run experiment=a data.root=/home/me/data", "bnrepro run experiment=a data.root=DIR"),
         ("bnrepro run 'data.path=/my data/x' out=/big optim.lr=0.1,1", "data.path=DIR out=DIR optim.lr=0.1,1"),
+        ("bnrepro run 'use=[\"/home/me/a.py\", \"b/c.py\"]'", "'use=[\"a.py\", \"c.py\"]'"),
         ("bnrepro run 'probes.steps=[1,2]' seed=0", "bnrepro run 'probes.steps=[1,2]' seed=0"),
     ],
 )  # fmt: skip

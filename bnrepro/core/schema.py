@@ -137,7 +137,9 @@ PLAIN = {"data": Data, "schedule": Schedule, "train": Train, "probes": Probes}
 def specs(name: str, kinds: dict[str, list[str]]) -> list[dataclasses.Field]:
     """The fields behind a dotted name, one for each of these kinds of its section that has it."""
     section, _, last = name.rpartition(".")
-    classes = [KINDS[section][kind] for kind in kinds[section]] if section in KINDS else [PLAIN.get(section, Config)]
+    classes: list[type] = [PLAIN.get(section, Config)]
+    if section in KINDS:  # a registered kind is unknown where its code is not at hand
+        classes = [KINDS[section][kind] for kind in kinds[section] if kind in KINDS[section]]
     return [spec for cls in classes for spec in dataclasses.fields(cls) if spec.name == last]
 
 

@@ -6,11 +6,13 @@ The runs' own directories are not published; this is what a reader needs of them
 from __future__ import annotations
 
 import json
+import re
 import shlex
 from collections import Counter
 from collections.abc import Iterable
+from pathlib import PurePath
 
-from bnrepro.core import checks, identity, records
+from bnrepro.core import checks, identity, records, schema
 
 PLACES = ("data.root", "data.path", "out")  # where things lie on one machine says nothing about a result
 IMAGES = ("data", "data_sha256", "train_images", "valid_images", "test_images")
@@ -32,6 +34,7 @@ def of(command: str, configs: list[dict], manifests: list[dict]) -> dict:
     return {
         "schema": records.VERSION,
         "command": _without_places(command),
+        **({"use": use} if (use := _brought(configs)) else {}),
         "fixed": fixed,
         "varied": {name: values for name, values in found.items() if name not in fixed},
         "images": _counted(_part(manifest, IMAGES) for manifest in started),
@@ -43,9 +46,20 @@ def of(command: str, configs: list[dict], manifests: list[dict]) -> dict:
 
 
 def _identity(values: dict) -> dict:
-    """The settings that can change a result, by dotted name."""
-    results = {name for name, spec in checks.known_fields().items() if spec.metadata["identity"]}
+    """The settings that can change a result, by dotted name; those of a registered model or optimizer all count."""
+    known = checks.known_fields()
+    results = {name for name, spec in known.items() if spec.metadata["identity"]}
+    results |= {name for name in identity.flat(values) if name not in known and name.partition(".")[0] in schema.KINDS}
     return {name: value for name, value in identity.flat(values).items() if {name, name.rpartition(".")[0]} & results}
+
+
+def _brought(configs: list[dict]) -> dict[str, str]:
+    """{file or module: its SHA-256} of the code that the runs brought with them."""
+    return {
+        PurePath(name).name: digest
+        for values in configs
+        for name, digest in zip(values.get("use", ()), values.get("code", ()), strict=True)
+    }
 
 
 def _counted(values: Iterable[object]) -> list[list]:
@@ -59,5 +73,12 @@ def _part(manifest: dict, names: tuple[str, ...]) -> dict:
 
 
 def _without_places(command: str) -> str:
+    """Files that `use` names are kept without their folders."""
     words = [word.partition("=") for word in shlex.split(command)]
-    return shlex.join(name + equals + ("DIR" if name in PLACES else value) for name, equals, value in words)
+    return shlex.join(name + equals + _without_place(name, value) for name, equals, value in words)
+
+
+def _without_place(name: str, value: str) -> str:
+    if name == "use":
+        return re.sub(r"""[^["',]*[/\\]""", "", value)
+    return "DIR" if name in PLACES else value

@@ -7,17 +7,18 @@ imports neither Hydra nor torch: the sweeper plugin hands it a function that com
 from __future__ import annotations
 
 import copy
+import dataclasses
 import itertools
 import json
 import re
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from bnrepro.core import own_code, records, registry, run_dir
 from bnrepro.core.checks import ConfigError, build, known_fields, nearest
 from bnrepro.core.identity import flat, key
-from bnrepro.core.schema import Config
+from bnrepro.core.schema import KINDS, Config
 from bnrepro.plan import switches
 from bnrepro.plan.switches import Switches
 
@@ -43,6 +44,7 @@ class Plan:
     jobs: list[Job]
     axes: list[str]  # the columns that runs.csv needs beyond the fixed ones
     switches: Switches
+    remarks: list[str] = field(default_factory=list)  # what the user should know of the plan, a line for each
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,43 @@ class Override:
     group: bool
 
 
+@dataclass
+class Fit:
+    """Where the user chose the kind of a section, what the experiment says of fields that only another kind has.
+
+    That is left out, and said; what the user himself typed is not touched, and refused where the kind lacks it.
+    """
+
+    sections: set[str]
+    typed: set[str]
+    lacking: dict[tuple[str, str], None] = field(default_factory=dict)  # kind and field, in the order of their finding
+
+    def has(self, values: dict, name: str) -> bool:
+        section, _, leaf = name.partition(".")
+        if section not in self.sections or name in self.typed:
+            return True
+        kind = values[section]["kind"]
+        if leaf.partition(".")[0] in _names(KINDS[section][kind]):
+            return True
+        self.lacking[f"{section}={kind}", name] = None
+        return False
+
+    def prune(self, values: dict) -> dict:
+        for section in self.sections & values.keys():
+            kept = {leaf: value for leaf, value in values[section].items() if self.has(values, f"{section}.{leaf}")}
+            values[section] = kept
+        return values
+
+    def remarks(self) -> list[str]:
+        kinds = dict.fromkeys(kind for kind, _ in self.lacking)
+        names = {kind: ", ".join(name for other, name in self.lacking if other == kind) for kind in kinds}
+        return [f"{kind} has no {names[kind]}, which the experiment sets: left out" for kind in kinds]
+
+
+def _names(cls: type) -> set[str]:
+    return {spec.name for spec in dataclasses.fields(cls)}
+
+
 def plan(overrides: list[Override], compose: Compose) -> Plan:
     """Every run of the sweep, checked and in order; the same configuration twice is one run. Nothing is written."""
     base = compose(_fixed(overrides))
@@ -64,13 +103,14 @@ def plan(overrides: list[Override], compose: Compose) -> Plan:
     grids = _grids(vary, overrides)
     home = Path(chosen.out).resolve() / base["scale"] / base["experiment"]
     axes = list(dict.fromkeys(axis for grid in (*_as_grids(vary), *grids) for axis in grid))
+    fit = Fit({one.key for one in overrides if one.group and one.key in KINDS}, {one.key for one in overrides})
     jobs: dict[str, Job] = {}
     for grid in grids:
-        for values in _configs(grid, _overrides(scale.get("set", {}), overrides), compose):
+        for values in _configs(grid, _overrides(scale.get("set", {}), overrides), compose, fit):
             config = build(_run_part(values) | {"code": [source.digest for source in own_code.ACTIVE]})
             directory = home / "runs" / f"{_readable(values, axes)}-{key(config)}"
             jobs.setdefault(key(config), Job(directory, config))
-    return Plan(home, list(jobs.values()), _varied(axes, list(jobs.values())), chosen)
+    return Plan(home, list(jobs.values()), _varied(axes, list(jobs.values())), chosen, fit.remarks())
 
 
 def freeze(plan: Plan, command: str) -> None:
@@ -143,17 +183,18 @@ def _within(name: str, prefixes: Iterable[str]) -> bool:
     return any(name.startswith(prefix) for prefix in prefixes)
 
 
-def _configs(grid: dict, fixed: list[str], compose: Compose) -> Iterable[dict]:
+def _configs(grid: dict, fixed: list[str], compose: Compose, fit: Fit) -> Iterable[dict]:
     """Compose once for each choice of groups, then set the plain fields: 200 runs are expanded in a second."""
     groups = [axis for axis in grid if axis in RUN_SECTIONS]
     fields = [axis for axis in grid if axis not in groups]
     for choice in itertools.product(*(grid[axis] for axis in groups)):
         chosen = [text if "=" in str(text) else _text(axis, text) for axis, text in zip(groups, choice, strict=True)]
-        composed = compose(chosen + fixed)
+        composed = fit.prune(compose(chosen + fixed))
         for point in itertools.product(*(grid[axis] for axis in fields)):
             values = copy.deepcopy(composed)
             for axis, value in zip(fields, point, strict=True):
-                _assign(values, axis, value)
+                if fit.has(values, axis):
+                    _assign(values, axis, value)
             yield values
 
 

@@ -102,7 +102,8 @@ def _check_choice(name: str, value: str) -> None:
         allowed = paths.experiments() if name == "experiment" else choices("data" if name == "cifar" else name)
     for word in value.split(","):
         if word.strip("\"' ") not in allowed:
-            raise checks.ConfigError(name, word, checks.one_of(word, allowed))
+            more = "; any other of torch.optim: optim=torch optim.name=AdamW" if name == "optim" else ""
+            raise checks.ConfigError(name, word, checks.one_of(word, allowed) + more)
     if name in ("experiment", "scale") and "," in value:
         raise checks.ConfigError(name, value, "only one at a time; `bnrepro reproduce` takes several experiments")
 

@@ -23,6 +23,8 @@ def run(planned: grid.Plan, command: str, launch: Callable[[list[grid.Job]], Non
     `here`: the runs use this machine, so its devices are checked. Raises ConfigError before the first step for a
     dataset, a device or a directory that cannot be used.
     """
+    for remark in planned.remarks:
+        print(remark, flush=True)
     if planned.switches.dry_run:
         for job in planned.jobs:
             print(f"{_state(job):12} {job.directory}")
@@ -115,8 +117,7 @@ def preflight(configs: list[Config], here: bool = True) -> None:
     """Load every dataset once and check the device, in a process that has torch, before the first run starts."""
     context = processes()
     receiver, sender = context.Pipe(duplex=False)
-    distinct = {repr((config.data, config.device, config.model, config.optim) if config.code else
-                     (config.data, config.device)): config for config in configs}  # fmt: skip
+    distinct = {repr(_asked(config)): config for config in configs}
     process = context.Process(target=_check, args=([as_dict(config) for config in distinct.values()], here, sender))
     process.start()
     sender.close()
@@ -129,6 +130,12 @@ def preflight(configs: list[Config], here: bool = True) -> None:
     process.join()
     if problem:
         raise problem
+
+
+def _asked(config: Config) -> tuple:
+    """What `_check` looks at, so that a dataset is loaded once where all runs share it."""
+    length = (config.schedule, config.train.steps) if config.schedule.warmup else ()
+    return config.data, config.device, *length, *((config.model, config.optim) if config.code else ())
 
 
 def _check(frozen: list[dict], here: bool, sender) -> None:
@@ -144,7 +151,7 @@ def _check(frozen: list[dict], here: bool, sender) -> None:
             if here:
                 _check_device(config.device, trainer.device_of(config))
             loaded = data.load(config.data, "cpu")
-            data.Batches(loaded, config.data, config.seed)
+            trainer.length(config, data.Batches(loaded, config.data, config.seed).steps_per_epoch)
             if config.code:
                 _check_code(config, loaded)
         sender.send(None)

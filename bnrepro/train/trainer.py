@@ -16,6 +16,7 @@ from bnrepro.core.records import Table
 from bnrepro.core.run_dir import Interrupted, Outcome
 from bnrepro.core.schema import Config, Probes
 from bnrepro.core.seeds import stream
+from bnrepro.core.setting import ConfigError
 from bnrepro.data import batches as data
 from bnrepro.gradients import registry, schedule
 from bnrepro.gradients.layers import Layer
@@ -32,10 +33,12 @@ def device_of(config: Config) -> torch.device:
 
 
 def length(config: Config, steps_per_epoch: int) -> int:
-    """Optimizer steps of the whole run."""
-    if config.train.steps is not None:
-        return config.train.steps
-    return max(1, round((config.train.epochs or 0) * steps_per_epoch))
+    """Optimizer steps of the whole run. Raises ConfigError where the warm-up alone takes as many."""
+    steps = config.train.steps or max(1, round((config.train.epochs or 0) * steps_per_epoch))
+    if config.schedule.warmup and round(config.schedule.warmup * steps_per_epoch) >= steps:
+        expected = f"must be less than the {steps} steps of the run, which has {steps_per_epoch} in an epoch"
+        raise ConfigError("schedule.warmup", config.schedule.warmup, expected)
+    return steps
 
 
 def cadence(probes: Probes, last: int) -> schedule.Cadence:
