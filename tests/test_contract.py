@@ -38,7 +38,7 @@ SPLITS |= {"test_batch", "test_sorted", "test_corrupted", "test_corrupted_batch"
 METRICS = {"loss", "accuracy", "gradient_norm", "gradient_change"}
 MEASURED = {"ics_norm", "ics_norm_after", "ics_distance", "ics_cosine", "grad_std", "grad_kurtosis", "grad_share"}
 MEASURED |= {"channel_mean", "channel_std", "input_q15", "input_q50", "input_q85", "norm_skew"}
-MEASURED |= {"norm_kurtosis", "input_mean", "input_var", "variance_ratio", "variance_shift"}
+MEASURED |= {"norm_kurtosis", "input_mean", "input_var", "input_atom", "variance_ratio", "variance_shift"}
 
 REDRAW = """
 import sys

@@ -310,6 +310,17 @@ def test_a_linear_map_gives_its_targets_exactly_and_is_the_same_for_every_seed()
     torch.testing.assert_close(single.train.images, whole.train.images.float(), rtol=0, atol=0)
 
 
+def test_a_linear_map_of_its_own_for_each_seed_is_that_of_all_seeds_for_seed_0():
+    shared, own = (Data(kind="linear_map", shape=[4, 1, 1], size=50, drawn=drawn) for drawn in ("once", "per_seed"))
+    maps = {seed: data.load(own, dtype=torch.float64, seed=seed).train for seed in (0, 1)}
+    assert not torch.equal(maps[0].images, maps[1].images) and not torch.equal(maps[0].labels, maps[1].labels)
+    for seed in (0, 1):
+        whole = data.load(shared, dtype=torch.float64, seed=seed).train
+        assert torch.equal(whole.images, maps[0].images) and torch.equal(whole.labels, maps[0].labels)
+    x, y = maps[1].images.flatten(1), maps[1].labels
+    torch.testing.assert_close(x @ torch.linalg.lstsq(x, y).solution, y, rtol=0, atol=1e-12)
+
+
 def test_binary_images_are_0_and_1_at_half_grey():
     plain, binary = data.load(small(normalize="none")), data.load(small(normalize="binary"))
     for split in ("train", "test"):

@@ -193,6 +193,19 @@ def test_the_moments_of_units_are_those_of_what_noise_makes_of_them():
     assert rows != {row[::2]: row[3] for row in replay_statistics.unit_moments(scene)}
 
 
+def test_the_atoms_of_a_unit_give_the_wasserstein_distance_of_its_values():
+    """To the width of an atom, of which there are 16; and a shifted unit is as far away as it was shifted."""
+    stats = pytest.importorskip("scipy.stats")
+    model, images, labels = mlp("batch")
+    scene = looked(copy.deepcopy(model), images, labels, units=2)
+    rows = {row[::2]: row[3] for row in replay_statistics.unit_values(scene)}
+    values = model.hidden[0].norm(model.hidden[0].linear(images.flatten(1)))[:, 1].detach().numpy()
+    atoms = np.array([rows[1, f"input_atom@1:{atom}"] for atom in range(16)])
+    assert len(rows) == 3 * 2 * 16 and (np.diff(atoms) >= 0).all()
+    assert stats.wasserstein_distance(atoms, values) < 0.15 * values.std()
+    assert stats.wasserstein_distance(atoms, atoms + 0.7) == pytest.approx(0.7)
+
+
 @pytest.mark.parametrize("drop_at", ["norm", "layer"])
 def test_the_shift_of_a_variance_is_that_of_evaluation_over_the_moving_one(drop_at):
     model, images, labels = mlp("batch", activation="relu", drop=0.5, drop_at=drop_at)

@@ -205,7 +205,8 @@ DEFAULTS = {
     "data": {
         "kind": "mnist5k", "name": None, "root": "data", "path": None, "image": "native", "normalize": "channel",
         "crop": 0, "flip": False, "train_size": None, "valid_size": 0, "test_size": None, "batch_size": 128, "clump": 1,
-        "last_batch": "drop", "shape": [1, 28, 28], "size": 1000, "signal": 1.0, "dataset": None, "arguments": {},
+        "last_batch": "drop", "shape": [1, 28, 28], "size": 1000, "drawn": "once",
+        "signal": 1.0, "dataset": None, "arguments": {},
     },
     "model": {
         "norm": "none", "affine": "both", "gamma": 1.0, "eps": 1e-05, "momentum": 0.1, "bias": False,
@@ -221,7 +222,7 @@ DEFAULTS = {
     "train": {
         "epochs": None, "steps": None, "precision": "fp32", "channels_last": False, "eval_every": 1.0,
         "population_batches": 0, "precise": False, "test_batches": [], "corruptions": [],
-        "diverged_above": 1000.0, "stalled_below": 1.5, "clip": None, "label_smoothing": 0.0,
+        "diverged_above": 1000.0, "stalled_below": 1.5, "clip": None, "loss_factor": 1.0, "label_smoothing": 0.0,
         "keep_weights": False, "checkpoint_seconds": 60.0,
     },
     "probes": {

@@ -377,6 +377,23 @@ def test_a_deep_linear_net_is_trained_on_the_summed_squared_distance(tiny, train
     assert values(run, "batch", "accuracy") == {} and run.outcome.status == "completed"
 
 
+def test_a_map_per_seed_and_a_factor_of_the_loss_are_those_that_are_trained_on(tiny, trained, values):
+    """Half the loss at twice the rate is the same path, and the probes see the same loss as the training."""
+    settings = {
+        "data": {"kind": "linear_map", "shape": [4, 1, 1], "size": 30, "batch_size": 30, "drawn": "per_seed"},
+        "model": {"kind": "mlp", "depth": 2, "width": 4, "activation": "linear", "biases": False},
+        "optim": {"kind": "sgd", "lr": 1e-4}, "train.steps": 3, "train.precision": "fp64", "seed": 3,
+        "probes.passes": ["loss_along"], "probes.step_sizes": [1e-5],
+    }  # fmt: skip
+    whole = trained(tiny(settings))
+    half = trained(tiny(settings | {"train.loss_factor": 0.5, "optim": {"kind": "sgd", "lr": 2e-4}}))
+    other = trained(tiny(settings | {"data": settings["data"] | {"drawn": "once"}}))
+    losses = [list(values(run, "batch", "loss").values()) for run in (whole, half, other)]
+    assert losses[1] == pytest.approx([0.5 * loss for loss in losses[0]], rel=1e-12)
+    assert losses[2] != losses[0]
+    assert list(values(half, "batch", "loss@0").values()) == pytest.approx(losses[1], rel=1e-12)
+
+
 def test_the_weights_are_kept_for_any_program_to_load(tiny, tmp_path):
     config = tiny({"train.steps": 3, "train.keep_weights": True})
     run_dir.freeze(config, tmp_path / "run")

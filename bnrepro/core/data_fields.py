@@ -37,6 +37,10 @@ class Data:
     )  # fmt: skip
     shape: list[int] = setting([1, 28, 28], "channels, height, width of synthetic images; [K,1,1] for a linear map")
     size: int = setting(1000, "synthetic training images (a fifth as many for test), inputs of a linear map", least=5)
+    drawn: str = setting(
+        "once", "matrix and inputs of a linear map: drawn once, the same for every seed, or anew for each seed",
+        choices=("once", "per_seed"),
+    )  # fmt: skip
     signal: float = setting(1.0, "strength of the class pattern in synthetic images, 0 for pure noise", least=0)
     dataset: str | None = setting(None, "the name in torchvision.datasets of kind=torchvision, e.g. CIFAR100")
     arguments: dict[str, Any] = setting({}, "arguments of a torchvision dataset, or of one that was registered")

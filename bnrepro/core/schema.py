@@ -64,6 +64,7 @@ class Train:
     clip: float | None = setting(
         None, "largest norm of the gradient of all parameters, to which a longer one is shortened; null: none", above=0
     )
+    loss_factor: float = setting(1.0, "factor of the loss that is trained on and probed", above=0)
     label_smoothing: float = setting(
         0.0, "share of the target that is spread over all classes, in training only", least=0, below=1
     )
@@ -81,7 +82,7 @@ class Train:
 
 PASSES = (
     "loss_along", "gradient_along", "ics", "gradient_shape", "channels", "saturation", "unit_inputs", "norm_inputs",
-    "unit_moments", "variance_shift",
+    "unit_moments", "unit_values", "variance_shift",
 )  # fmt: skip
 
 

@@ -57,15 +57,18 @@ class Dataset:
         object.__setattr__(self, "scale", 1 / (self.std * 255))
 
 
-def load(config: Data, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32) -> Dataset:
+def load(
+    config: Data, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32, seed: int = 0
+) -> Dataset:
     """The dataset that `config` names, with its subsets drawn and its statistics taken, on `device`.
 
     The subsets are drawn by a fixed stream: the same for every seed, and a smaller training set is part of a larger
     one. Never the first images, since image folders are sorted by class. Raises ConfigError naming data.train_size,
-    valid_size, test_size or image, and DataError for files that are missing or damaged.
+    valid_size, test_size or image, and DataError for files that are missing or damaged. `seed` is that of the run: only
+    a linear map with data.drawn=per_seed depends on it.
     """
     if config.kind == "linear_map":
-        return linear_map(config, device, dtype)
+        return linear_map(config, device, dtype, seed)
     arrays = read(config)
     held_out, rest = _held_out(config, len(arrays.train_labels))
     chosen = _subset("data.test_size", config.test_size, _shuffled("test", len(arrays.test_labels)), "test images")
@@ -77,13 +80,14 @@ def load(config: Data, device: str | torch.device = "cpu", dtype: torch.dtype = 
     return Dataset(train, valid, test, classes, name, arrays.sha256, shape, mean, std, dtype)
 
 
-def linear_map(config: Data, device: str | torch.device, dtype: torch.dtype) -> Dataset:
+def linear_map(config: Data, device: str | torch.device, dtype: torch.dtype, seed: int = 0) -> Dataset:
     """Standard normal inputs x [N,K,1,1] with targets A x [N,K], A standard normal (Santurkar et al. 2018, Appendix A).
 
-    K is data.shape[0], N is data.size. The same inputs and A for every seed of a run; valid and test splits are empty.
+    K is data.shape[0], N is data.size; valid and test splits are empty. With data.drawn=once inputs and A are the same
+    for every seed of a run, those of seed 0; with per_seed each has its own.
     """
     size = config.shape[0]
-    draws = stream(0, "linear_map", config.size, size)
+    draws = stream(seed if config.drawn == "per_seed" else 0, "linear_map", config.size, size)
     matrix = torch.randn(size, size, generator=draws, dtype=torch.float64)
     inputs = torch.randn(config.size, size, generator=draws, dtype=torch.float64)
     inputs, targets = inputs.to(device, dtype), (inputs @ matrix.T).to(device, dtype)

@@ -6,17 +6,17 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
-def loss(outputs: Tensor, targets: Tensor, smoothing: float = 0.0) -> Tensor:
-    """Mean cross entropy of outputs [N, classes] for classes, int64 [N].
+def loss(outputs: Tensor, targets: Tensor, smoothing: float = 0.0, factor: float = 1.0) -> Tensor:
+    """`factor` times the mean cross entropy of outputs [N, classes] for classes, int64 [N].
 
     `smoothing` is the share of the target that is spread evenly over all classes (Szegedy et al. 2016, Section 7).
 
-    For real targets [N, K] the squared distance summed over the batch, the loss of the deep linear nets of Santurkar et
-    al. (2018, Appendix A); that it is the sum and not the mean is derived from their rates of 1e-6.
+    For real targets [N, K] the squared distance summed over the batch instead, the loss of the deep linear nets of
+    Santurkar et al. (2018, Appendix A); that it is the sum and not the mean is derived from their rates of 1e-6.
     """
     if targets.is_floating_point():
-        return (outputs - targets).square().sum()
-    return F.cross_entropy(outputs, targets, label_smoothing=smoothing)
+        return factor * (outputs - targets).square().sum()
+    return factor * F.cross_entropy(outputs, targets, label_smoothing=smoothing)
 
 
 def correct(outputs: Tensor, targets: Tensor) -> int | None:

@@ -40,6 +40,7 @@ class Scene:
     precision: Callable[[], AbstractContextManager] = nullcontext
     seed: int = 0  # of the random state of all passes
     smoothing: float = 0.0  # of the labels
+    factor: float = 1.0  # of the loss
     before: Params = field(default_factory=dict)
     after: Params = field(default_factory=dict)
 
@@ -52,7 +53,7 @@ class Scene:
 
     def loss(self, params: Params) -> Tensor:
         with self.precision():
-            return losses.loss(self.outputs(params, self.images), self.targets, self.smoothing)
+            return losses.loss(self.outputs(params, self.images), self.targets, self.smoothing, self.factor)
 
     @torch.no_grad()
     def value(self, params: Params) -> float:

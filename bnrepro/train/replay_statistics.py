@@ -20,6 +20,7 @@ Scalar = tuple[str, float]
 Row = tuple[int, str, str, float]  # depth, layer, statistic, value
 
 PERCENTILES = (15, 50, 85)
+ATOMS = 16  # equal shares of the values of a unit
 SHIFT_BATCHES = 8
 BINS = torch.linspace(-8.25, 8.25, 34)  # edges, in standard deviations: centres -8, -7.5, ..., 8
 
@@ -140,6 +141,22 @@ def unit_moments(scene: Scene) -> Iterator[Row]:
             yield layer.depth, layer.name, f"input_var@{unit}", variance.item()
 
 
+def unit_values(scene: Scene) -> Iterator[Row]:
+    """Quantiles of what goes into the nonlinearity of the first probes.units units of each layer, in training mode.
+
+    Over batch and positions, at the middles of ATOMS equal shares: a histogram whose bars have equal mass, so that the
+    Wasserstein-1 distance of two of them is a mean of differences (Santurkar et al. 2018, Fig. 6).
+    """
+    hidden = activations(scene)
+    seen = scene.seen([activation for _, activation in hidden], scene.images)
+    for layer, activation in hidden:
+        values = seen[activation][0].transpose(0, 1).flatten(1)[: scene.config.units].double()
+        middles = (torch.arange(ATOMS, dtype=values.dtype, device=values.device) + 0.5) / ATOMS
+        for unit, atoms in enumerate(values.quantile(middles, dim=1).T.tolist()):
+            for atom, value in enumerate(atoms):
+                yield layer.depth, layer.name, f"input_atom@{unit}:{atom}", value
+
+
 def variance_shift(scene: Scene) -> Iterator[Row]:
     """How far the variance of a norm's input in evaluation is from the moving one (Li et al. 2019, section 3).
 
@@ -188,7 +205,7 @@ OF_RUN = {"loss_along": loss_along, "gradient_along": gradient_along}
 OF_LAYERS = {
     "ics": shift, "gradient_shape": gradient_shape, "channels": channels, "saturation": saturation,
     "unit_inputs": unit_inputs, "norm_inputs": norm_inputs, "unit_moments": unit_moments,
-    "variance_shift": variance_shift,
+    "unit_values": unit_values, "variance_shift": variance_shift,
 }  # fmt: skip
 
 # The slope of a nonlinearity, relative to its largest, from what it puts out.

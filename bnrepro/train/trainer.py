@@ -60,7 +60,7 @@ class Run:
         self.config, self.directory = config, directory
         self.device = device_of(config)
         dtype = torch.float64 if config.train.precision == "fp64" else torch.float32
-        self.dataset = dataset or data.load(config.data, self.device, dtype)
+        self.dataset = dataset or data.load(config.data, self.device, dtype, config.seed)
         self.batches = data.Batches(self.dataset, config.data, config.seed)
         self.steps = length(config, self.batches.steps_per_epoch)
         self.eval_every = max(1, round(config.train.eval_every * self.batches.steps_per_epoch))
@@ -83,6 +83,7 @@ class Run:
         """
         torch.manual_seed(stream(self.config.seed, "dropout").initial_seed())
         self.open()
+        train = self.config.train
         saved = time.monotonic()
         for step in range(self.progress.step + 1, self.steps + 1):
             images, labels = self.batches(step)
@@ -90,18 +91,18 @@ class Run:
             self.recorder.before_forward(step)
             with self.precision():
                 logits = self.model(images)
-                loss = losses.loss(logits, labels, self.config.train.label_smoothing)
+                loss = losses.loss(logits, labels, train.label_smoothing, train.loss_factor)
             self.optimizer.zero_grad()
             loss.backward()
             self.layers.write(self.recorder.after_backward(step))
             value, correct = loss.item(), losses.correct(logits, labels)
-            diverged = self.progress.diverged(value, self.config.train.diverged_above)
+            diverged = self.progress.diverged(value, train.diverged_above)
             if diverged or step in self.cadence:
                 self.write(step, "batch", loss=value, accuracy=None if correct is None else correct / len(labels))
             if diverged:
                 return Outcome("diverged", step, diverged, self.progress.last_loss, self.notes)
             self.progress.add(value, correct, len(labels))
-            optim.clip(self.model, self.config.train.clip)
+            optim.clip(self.model, train.clip)
             with self.looking(step, images, labels):
                 self.optimizer.step()
             if step % self.eval_every == 0 or step == self.steps:
@@ -109,7 +110,7 @@ class Run:
             self.progress.step = step
             tick(step)
             stopping = stop() and step < self.steps
-            if stopping or time.monotonic() - saved > self.config.train.checkpoint_seconds:
+            if stopping or time.monotonic() - saved > train.checkpoint_seconds:
                 self.save()
                 saved = time.monotonic()
             if stopping:
@@ -138,7 +139,7 @@ class Run:
         held_out, training = partial(evaluate.first_images, self.dataset), partial(self.batches.of_epoch, step)
         scene = replay.Scene(
             self.model, self.watched, self.config.probes, images, labels, held_out, training, self.precision, step,
-            self.config.train.label_smoothing,
+            self.config.train.label_smoothing, self.config.train.loss_factor,
         )  # fmt: skip
         with replay.around(scene):
             yield
