@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from bnrepro.core.records import COLUMNS, Tables
-from bnrepro.draw import looks, stats, verdicts
+from bnrepro.draw import figures, looks, stats, verdicts
 from bnrepro.draw.claims import Claim
 
 
@@ -53,7 +53,7 @@ def test_a_plan_that_is_none_is_refused(plan):
 
 def tables(values: dict[int, float]) -> Tables:
     """One run a seed with one metric."""
-    runs = pd.DataFrame({"run": [f"r{seed}" for seed in values], "seed": list(values)})
+    runs = pd.DataFrame({"run": [f"r{seed}" for seed in values], "seed": list(values), "status": "completed"})
     return Tables(runs, runs.assign(value=list(values.values())), runs)
 
 
@@ -96,6 +96,26 @@ def test_seeds_below_100_are_a_pilot_and_count_nothing_beside_others():
 
 def test_before_the_first_look_nothing_is_judged():
     assert judged(seeds(100, UP[:3])) == ("before 4, 8", "not enough runs", 3)
+
+
+def test_a_seed_counts_when_all_its_runs_have_a_result():
+    made = tables(seeds(100, UP))
+    made.runs.loc[3, "status"] = "interrupted"
+    row = verdicts.frame(mean_is_positive, made, (4, 8)).iloc[0]
+    assert (row["look"], row["verdict"], row["n"]) == ("before 4, 8", "not enough runs", 3)
+    made.runs["status"] = "pending"
+    assert verdicts.frame(mean_is_positive, made, (4, 8)).iloc[0]["n"] == 0
+
+
+def test_two_claims_of_one_name_are_refused():
+    with pytest.raises(ValueError, match="two claims are called c"):
+        verdicts.frame(lambda tables: mean_is_positive(tables) * 2, tables(seeds(0, UP)), None)
+
+
+def test_scale_quick_has_a_plan_only_for_seeds_that_count():
+    assert figures.plan_of_looks("placement", "quick", [0, 1, 2]) is None
+    assert figures.plan_of_looks("placement", "quick", [100, 101]) == [6, 12, 24]
+    assert figures.plan_of_looks("vgg_curves", "laptop") == [5, 10]
 
 
 def test_the_interval_of_a_look_is_wider_than_95_percent():

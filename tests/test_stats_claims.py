@@ -145,9 +145,37 @@ def test_the_constructor_says_the_kind_and_the_side():
     ]  # fmt: skip
     assert [one.because for one in (difference, ratio)] == [claims.SIGN, f"{claims.SIGN}; another net"]
     assert below.because == "the sign, on another net"
-    assert (Claim.size(**about).kind, Claim.identity(**about).kind) == ("size", "identity")
+    assert (Claim.size(**about, least=1).kind, Claim.identity(**about, most=1).kind) == ("size", "identity")
     with pytest.raises(TypeError):
         Claim("c", "S", "it is so", "4 (stated)", about["ours"])
+
+
+@pytest.mark.parametrize(("bounds", "message"), [({}, "no bound"), ({"least": 2, "most": 1}, "least=2 is above most=1"),
+                                                ({"least": NAN}, "above")])  # fmt: skip
+def test_bounds_that_cannot_hold_are_refused_where_the_claim_is_made(bounds, message):
+    with pytest.raises(ValueError, match=f"claim c: .*{message}"):
+        claim(1, 2, **bounds)
+
+
+@pytest.mark.parametrize("held", [{"least": 0.0}, {"most": -0.5}, {"least": 1.0, "most": 3.0, "because": "x >= 2, y"}])
+def test_the_bounds_of_a_rule_can_be_read_back(held):
+    expected = held.get("least", -INF), held.get("most", INF)
+    assert claims.bounds(claim(1, 2, **held).rule) == expected
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "above", "told"),
+    [
+        (-42.0, -3.4, None, "[sign only: the size is 12 times the paper's]"),
+        (-3.0, -3.4, None, ""),
+        (1.0, -3.0, None, "[sign only: the size is of the other sign than the paper's]"),
+        (2.2, 4.0, 1, ""),
+        (1.1, 4.0, 1, "[sign only: the size is 0.069 times the paper's on the logarithm]"),
+    ],
+)
+def test_a_sign_that_is_right_says_where_its_size_is_not(ours, theirs, above, told):
+    about = {"claim": "c", "source": "S", "statement": "it is so", "paper": "4", "ours": estimate(ours, ours, 9)}
+    assert Claim.sign(**about, theirs=theirs, above=above).sentence == f"it is so {told}".strip()
 
 
 @pytest.mark.parametrize(

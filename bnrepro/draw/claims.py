@@ -11,6 +11,7 @@ from bnrepro.draw.stats import Estimate
 
 KINDS = ("identity", "size", "sign")
 SIGN = "the sign is the claim"
+FACTOR = 2.0  # a size that misses the paper's by more is told beside a sign that is right
 VERDICTS = ("reproduced", "not reproduced", "inconclusive", "not enough runs", "pilot")
 
 
@@ -20,7 +21,10 @@ class Claim:
 
     `paper` is text that keeps its evidence ("4.1 (stated)", "about 80 (read off a plot)"); `because` gives the reason
     for the bounds. With fewer than `needed` runs the verdict is "not enough runs", whatever the value. Made by one of
-    three constructors, which say of which of KINDS a claim is.
+    three constructors, which say of which of KINDS a claim is. `theirs` is the paper's number in the units of ours,
+    where it has one: of a sign that is right and a size that is not, the statement then says so.
+
+    Raises ValueError for bounds that cannot hold, or none.
     """
 
     claim: str
@@ -32,7 +36,14 @@ class Claim:
     most: float = math.inf
     needed: int = 5
     because: str = ""
+    theirs: float | None = None
     kind: str
+
+    def __post_init__(self) -> None:
+        if math.isinf(self.least) and math.isinf(self.most):
+            raise ValueError(f"claim {self.claim}: no bound; give least, most or both")
+        if not self.least <= self.most:
+            raise ValueError(f"claim {self.claim}: least={self.least:g} is above most={self.most:g}")
 
     @classmethod
     def identity(cls, **fields: Any) -> Claim:
@@ -59,6 +70,22 @@ class Claim:
         else:
             bounds = f"within {self.least:g} to {self.most:g}"
         return f"interval {bounds}, n >= {self.needed}" + (f" ({self.because})" if self.because else "")
+
+    @property
+    def sentence(self) -> str:
+        """The statement; with what is wrong in size where only a sign is claimed and ours is off by FACTOR or more."""
+        ours, theirs = self.ours.value, self.theirs
+        if self.kind != "sign" or not theirs or math.isnan(ours):
+            return self.statement
+        center = self.least if math.isfinite(self.least) else self.most
+        if center == 1 and ours > 0 and theirs > 0:  # a ratio: its distance from 1 is told on the logarithm
+            ours, theirs = math.log(ours), math.log(theirs)
+        ratio = ours / theirs
+        if 1 / FACTOR < ratio < FACTOR:
+            return self.statement
+        told = "of the other sign than" if ratio <= 0 else f"{ratio:.2g} times"
+        told += " the paper's" + (" on the logarithm" if center == 1 else "")
+        return f"{self.statement} [sign only: the size is {told}]"
 
     def verdict(self, level: float) -> str:
         """By the interval that misses the true value with probability `level`."""

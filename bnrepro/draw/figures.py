@@ -4,20 +4,27 @@ from __future__ import annotations
 
 import textwrap
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 from bnrepro.core import files, paths, records
-from bnrepro.draw import experiment, looks
+from bnrepro.draw import edges, experiment, looks
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
 
-def plan_of_looks(name: str, scale: str) -> list[int] | None:
-    """After how many seeds the claims are judged: the YAML's `looks`, or the default; None at scale quick."""
-    return None if scale == "quick" else list(experiment.about(name).get("looks", looks.DEFAULT))
+def plan_of_looks(name: str, scale: str, seeds: Iterable[int] = ()) -> list[int] | None:
+    """After how many seeds the claims are judged: the YAML's `looks`, or the default.
+
+    None at scale quick, as long as none of the seeds counts: its few are judged once.
+    """
+    if scale == "quick" and max(seeds, default=0) < looks.FIRST_SEED:
+        return None
+    return list(experiment.about(name).get("looks", looks.DEFAULT))
 
 
 def draw(name: str, directory: Path) -> pd.DataFrame:
@@ -35,18 +42,28 @@ def draw(name: str, directory: Path) -> pd.DataFrame:
     module, tables = experiment.load(name), records.load(directory)
     style.learn((records.read_json(directory / "protocol.json") or {}).get("looks", {}))
     with experiment.blamed(paths.home(name).script(name)), files.together(directory) as made, style.context():
-        records.write_frame(module.data(tables), made / "figure.csv", "figure")
+        records.write_frame(_shown(module, tables), made / "figure.csv", "figure")
         data = records.read(made / "figure.csv", "figure")  # what is drawn is what the file says
-        judged = verdicts.frame(module.claims, tables, plan_of_looks(name, tables.scale))
+        judged = verdicts.frame(module.claims, tables, plan_of_looks(name, tables.scale, tables.runs["seed"]))
         records.write_frame(judged, made / "claims.csv", "claims")
         figure = Figure(figsize=(style.WIDTH, 3.2))
         FigureCanvasAgg(figure)  # its text is measured as that of figure.png
-        module.draw(data, figure)
-        lines = [experiment.about(name)["title"], *textwrap.wrap(setting(tables.runs), style.LINE)]
+        module.draw(data[data["panel"] != edges.PANEL], figure)
+        said = [part for text in (setting(tables.runs), edges.line(data)) for part in textwrap.wrap(text, style.LINE)]
+        lines = [experiment.about(name)["title"], *said]
         figure.suptitle("\n".join(lines), fontsize=8)
         _settle(figure)
         _save(figure, made)
     return judged
+
+
+def _shown(module: ModuleType, tables: records.Tables) -> pd.DataFrame:
+    """figure.csv; its last rows are the choices behind it that lie at the edge of their grid."""
+    import pandas as pd
+
+    with edges.watched() as found:
+        data = module.data(tables)
+    return pd.concat([data, edges.rows(found.values())]) if found else data
 
 
 def _save(figure: Figure, directory: Path) -> None:
@@ -65,7 +82,10 @@ def notes(name: str, directory: Path) -> list[str]:
     module = experiment.load(name)
     with experiment.blamed(paths.home(name).script(name)):
         said = module.notes(records.load(directory)) if hasattr(module, "notes") else []
+    figure = directory / "figure.csv"
+    at_edge = edges.line(records.read(figure, "figure")) if figure.exists() else ""
     remarks = (records.read_json(directory / "protocol.json") or {}).get("notes", {})
+    said = [*said, *([f"{at_edge}; widen the grid"] if at_edge else [])]
     return [*said, *(f"{run}: {remark}" for run, held in remarks.items() for remark in held)]
 
 

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from bnrepro.draw import edges
+
 if TYPE_CHECKING:
     from bnrepro.core.records import Tables
 
@@ -35,11 +37,14 @@ def final(tables: Tables, split: str, metric: str = "accuracy") -> pd.DataFrame:
 def best(tables: Tables, over: str, by: list[str]) -> pd.DataFrame:
     """For each group of `by`, the value of `over` with the highest mean final validation accuracy over the seeds.
 
-    Columns: `by`, `over` and `value`, that accuracy. Of equals the smaller is taken.
+    Columns: `by`, `over` and `value`, that accuracy. Of equals the smaller is taken. A choice at the edge of what was
+    tried is noted for the figure (bnrepro.draw.edges).
     """
     scores = final(tables, "valid").groupby([*by, over], as_index=False)["value"].mean()
     ranked = scores.sort_values([*by, "value", over], ascending=[True] * len(by) + [False, True])
-    return ranked.groupby(by, as_index=False).first() if by else ranked.head(1)
+    chosen = ranked.groupby(by, as_index=False).first() if by else ranked.head(1)
+    edges.note(scores, chosen, over, by)
+    return chosen
 
 
 def metric(tables: Tables, split: str, name: str) -> pd.DataFrame:

@@ -2,7 +2,8 @@
 
 With a plan, seeds 100 and up count: a claim is judged after so many of them as the plan says, at the plan's level, and
 at no other n; the first look that decides stands. Runs of smaller seeds are a pilot, which decides nothing. Without a
-plan (scale quick) all seeds are judged once, by an interval of 95 %.
+plan (scale quick, seeds below 100) all seeds are judged once, by an interval of 95 %. A seed counts when all its runs
+have a result.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from bnrepro.core.records import COLUMNS, Tables
+from bnrepro.core.records import COLUMNS, RESULTS, Tables
 from bnrepro.draw import looks, stats
 from bnrepro.draw.claims import Claim
 
@@ -23,10 +24,16 @@ DECIDED = ("reproduced", "not reproduced")
 
 
 def frame(claims: Claims, tables: Tables, plan: Sequence[int] | None) -> pd.DataFrame:
-    """The table claims.csv; `plan` is the numbers of seeds of the looks, None for all seeds at once."""
+    """The table claims.csv; `plan` is the numbers of seeds of the looks, None for all seeds at once.
+
+    Raises ValueError for two claims of one name.
+    """
     import pandas as pd
 
     judged = _fixed(claims, tables) if plan is None else _by_looks(claims, tables, plan)
+    names = [row["claim"] for row in judged]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise ValueError(f"two claims are called {twice[0]}")
     return pd.DataFrame(judged, columns=COLUMNS["claims"])
 
 
@@ -35,8 +42,11 @@ def _fixed(claims: Claims, tables: Tables) -> list[dict]:
 
 
 def _by_looks(claims: Claims, tables: Tables, plan: Sequence[int]) -> list[dict]:
-    counted = sorted(seed for seed in set(tables.runs["seed"]) if seed >= looks.FIRST_SEED)
     planned = ", ".join(map(str, plan))
+    open_seeds = set(tables.runs["seed"][~tables.runs["status"].isin(RESULTS)])  # of runs that are still to come
+    counted = sorted(seed for seed in set(tables.runs["seed"]) - open_seeds if seed >= looks.FIRST_SEED)
+    if not counted and max(tables.runs["seed"]) >= looks.FIRST_SEED:
+        return [_row(claim, stats.LEVEL, f"before {planned}", "not enough runs") for claim in claims(_of(tables, []))]
     if not counted:
         return [_row(claim, stats.LEVEL, f"pilot, planned {planned}", "pilot") for claim in claims(tables)]
     level, rows = looks.level(plan), {}
@@ -58,6 +68,7 @@ def _of(tables: Tables, seeds: Sequence[int]) -> Tables:
 
 def _row(claim: Claim, level: float, look: str, verdict: str) -> dict:
     low, high = claim.ours.at(level)
-    texts = {name: getattr(claim, name) for name in ("claim", "kind", "source", "statement", "paper")}
+    texts = {name: getattr(claim, name) for name in ("claim", "kind", "source", "paper")}
+    texts["statement"] = claim.sentence
     numbers = {"ours": claim.ours.value, "low": low, "high": high, "n": claim.ours.n, "method": claim.ours.method}
     return texts | numbers | {"level": level, "look": look, "rule": claim.rule, "verdict": verdict}
