@@ -24,7 +24,7 @@ EXAMPLES = {
     "report": "bnrepro report scale=laptop",
     "check": "bnrepro check",
     "status": "bnrepro status lr_sweep",
-    "inspect": "bnrepro inspect outputs/quick/sigmoid_gradients/runs/norm=none*100_seed=0* --figure layers.png",
+    "inspect": "bnrepro inspect norm=none_width=100_seed=100-16ff3ded --figure layers.png",
     "data": "bnrepro data mnist data.root=DIR",
     "publish": "bnrepro publish sigmoid_gradients scale=laptop",
 }
