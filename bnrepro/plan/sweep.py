@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import multiprocessing
+import multiprocessing.connection
+import os
 import signal
 import sys
+import threading
+import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +19,9 @@ from bnrepro.core.identity import as_dict
 from bnrepro.core.schema import Config
 from bnrepro.plan import grid
 from bnrepro.train import execute
+
+POLL = 0.5  # seconds between two looks at a run of another command
+GRACE = 4.0  # seconds in which a worker whose parent is gone saves its run
 
 
 def run(planned: grid.Plan, command: str, launch: Callable[[list[grid.Job]], None], here: bool = True) -> int:
@@ -38,9 +45,21 @@ def run(planned: grid.Plan, command: str, launch: Callable[[list[grid.Job]], Non
     print(f"{len(planned.jobs)} runs in {planned.home}, {len(missing)} to do", flush=True)
     if not planned.switches.launch:
         return 0
-    if missing:
+    while missing:
         launch(missing)
+        missing = taken_over(missing) if here else []
     return summary(planned)
+
+
+def taken_over(jobs: list[grid.Job]) -> list[grid.Job]:
+    """Wait for those of these runs that another command is at; returns them where it ended without their result."""
+    others = [job for job in jobs if _state(job) == "running"]
+    if others:
+        print(f"{len(others)} runs are done by another command; waiting for it", flush=True)
+    for job in others:
+        while _state(job) == "running":
+            time.sleep(POLL)
+    return [job for job in others if _state(job) in ("pending", "interrupted")]
 
 
 def _state(job: grid.Job) -> str:
@@ -70,7 +89,25 @@ def processes() -> multiprocessing.context.BaseContext:
 def work(directory: Path) -> None:
     """What a process of the local launcher does. A Ctrl-C of the terminal reaches the launcher, which passes it on."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    follow_parent()
     execute.execute(directory, allow_code=True)  # the command that made the run has checked its code
+
+
+def follow_parent() -> None:
+    """End with the process that started this one, whatever ends that: as asked by SIGTERM, and GRACE later anyway.
+
+    The end of a pipe tells it, which the system closes for a killed process too.
+    """
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        threading.Thread(target=_end_with, args=(parent.sentinel,), daemon=True).start()
+
+
+def _end_with(sentinel: int) -> None:
+    multiprocessing.connection.wait([sentinel])
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(GRACE)
+    os._exit(1)
 
 
 class Progress:
@@ -140,6 +177,7 @@ def _asked(config: Config) -> tuple:
 
 def _check(frozen: list[dict], here: bool, sender) -> None:
     """In a process of its own, which knows no classes of a user's code: configurations come as plain values."""
+    follow_parent()
     from bnrepro.data import batches as data
     from bnrepro.train import trainer
 
