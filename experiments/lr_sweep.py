@@ -2,13 +2,10 @@
 rate that trains.
 
 A run trains when it completes and its final validation accuracy is at least half of the best that any run of its net
-reaches; it has diverged by its status; any other has stalled. A rate is stable for an arm when the runs of all seeds
-train. Rates are a grid, so the largest stable rate is known to one step of it.
+reaches; it has diverged by its status; any other has stalled.
 """
 
 from __future__ import annotations
-
-from collections import Counter
 
 import numpy as np
 import pandas as pd
@@ -22,15 +19,12 @@ from bnrepro.draw.claims import Claim
 BJORCK, IOFFE = "Bjorck et al. 2018, Fig. 1", "Ioffe & Szegedy 2015, section 4.2.1"
 TRAINS = 0.5
 MOMENTA = {0.0: "no momentum", 0.9: "momentum 0.9"}
-STATES = tuple(rates.STATES)
-WORDS = {"trains": "trained", "stalled": "stalled or below half", "diverged": "diverged"}
 ARMS = ("none", "batch")
 
 
 def data(tables: Tables) -> pd.DataFrame:
-    """Panels: net and momentum. Series: norm, status of the run, and what: final or best accuracy on a split, or the
-    mean training loss of the last epoch (empty for a diverged run), one row a run; or norm, state, and its share of n
-    runs."""
+    """Panels: net and momentum. Series, a row a run: norm, status, and final or best accuracy on a split, or the mean
+    training loss of the last epoch (empty for a diverged run); or norm, state, and its share of n runs."""
     rows: list[points.Row] = []
     for split in ("valid", "test"):
         for run in _ends(tables, split).itertuples():
@@ -39,9 +33,9 @@ def data(tables: Tables) -> pd.DataFrame:
     for run in _ends(tables, "train", "loss").itertuples():
         loss = run.final if run.status != "diverged" else np.nan
         rows.append((run.panel, f"{run.norm}, {run.status}, loss", run.rate, *points.alone(loss)))
-    for (panel, norm), grid in _by_rate(tables).items():
+    for (panel, norm), grid in rates.by_rate(_states(tables)).items():
         for rate, states in grid.items():
-            for state in STATES:
+            for state in rates.STATES:
                 share = points.alone(states.count(state) / len(states), len(states))
                 rows.append((panel, f"{norm}, {state}, share of runs", rate, *share))
     return points.frame(rows)
@@ -49,22 +43,10 @@ def data(tables: Tables) -> pd.DataFrame:
 
 def notes(tables: Tables) -> list[str]:
     """For every arm the largest stable rate and how well it is known."""
-    return [f"{panel}, {style.label(norm)}: {_largest(grid)}" for (panel, norm), grid in _by_rate(tables).items()]
-
-
-def _largest(states: dict[float, list[str]]) -> str:
-    grid = sorted(states)
-    stable = [rate for rate in grid if set(states[rate]) == {"trains"}]
-    seeds = max(map(len, states.values()))
-    if not stable:
-        return f"no rate of {grid[0]:g} to {grid[-1]:g} trains all {seeds} seeds"
-    rate = stable[-1]
-    text = f"largest stable rate {rate:g} ({seeds} of {seeds} seeds train)"
-    if rate == grid[-1]:
-        return f"{text}, the largest that was tried"
-    above = grid[grid.index(rate) + 1]
-    counts = ", ".join(f"{count} {WORDS[state]}" for state, count in Counter(states[above]).items())
-    return f"{text}; at {above:g}: {counts}; known to a factor of {above / rate:.3g}"
+    return [
+        f"{panel}, {style.label(norm)}: {rates.largest_stable(grid)}"
+        for (panel, norm), grid in rates.by_rate(_states(tables)).items()
+    ]
 
 
 def draw(data: pd.DataFrame, fig: Figure) -> None:
@@ -108,7 +90,7 @@ def claims(tables: Tables) -> list[Claim]:
     found, ends = [], _states(tables)
     for net in dict.fromkeys(ends["net"]):
         for momentum, words in MOMENTA.items():
-            width, top = _edges(ends[(ends["net"] == net) & (ends["momentum"] == momentum)])
+            width, top = rates.edges(ends[(ends["net"] == net) & (ends["momentum"] == momentum)])
             slug, but = f"{net}_{words}".replace(" ", "_"), "a step of the grid is the resolution"
             found += [
                 Claim.sign(claim=f"largest_{slug}", source=BJORCK, above=0.01, needed=3, but=but,
@@ -123,31 +105,8 @@ def claims(tables: Tables) -> list[Claim]:
     return found
 
 
-def _edges(ends: pd.DataFrame) -> tuple[dict, dict]:
-    """{norm: {seed: decades of rates that train}} and log10 of the largest; none that trains: a step below the grid."""
-    grid = np.log10(np.sort(ends["rate"].unique()))
-    step = np.diff(grid).mean() if len(grid) > 1 else 0.0
-    rows = []
-    for (norm, seed), runs in ends.groupby(["norm", "seed"]):
-        good = np.log10(runs[runs["state"] == "trains"]["rate"])
-        rows.append((norm, seed, len(good) * step, good.max() if len(good) else grid[0] - step))
-    table = pd.DataFrame(rows, columns=["norm", "seed", "width", "top"])
-    return select.arms(table, "norm", "width"), select.arms(table, "norm", "top")
-
-
-def _by_rate(tables: Tables) -> dict[tuple[str, str], dict[float, list[str]]]:
-    """{(panel, norm): {rate: states of its runs}}"""
-    found: dict[tuple[str, str], dict[float, list[str]]] = {}
-    for run in _states(tables).itertuples():
-        found.setdefault((run.panel, run.norm), {}).setdefault(run.rate, []).append(run.state)
-    return found
-
-
 def _states(tables: Tables) -> pd.DataFrame:
-    """_ends on the validation images with the column `state`, one of STATES."""
-    ends = _ends(tables, "valid")
-    good = (ends["status"] == "completed") & (ends["final"] >= TRAINS * ends.groupby("net")["final"].transform("max"))
-    return ends.assign(state=np.where(good, "trains", np.where(ends["status"] == "diverged", "diverged", "stalled")))
+    return rates.judged(_ends(tables, "valid"), TRAINS)
 
 
 def _ends(tables: Tables, split: str, metric: str = "accuracy") -> pd.DataFrame:

@@ -1,22 +1,72 @@
-"""Artists for sweeps of a rate that show every run: marks of runs, lines of means, and regions by what became of them.
+"""Sweeps of a rate: what became of every run, which rates train, and artists that show all runs.
 
-Frames have a row a run, or a state: x (the rate), y, and status ("completed", "stalled", "diverged", or a state).
+A rate is stable for an arm when the runs of all seeds train. Rates are a grid, so the largest stable rate is known to
+one step of it. Frames of artists have a row a run, or a state: x (the rate), y, and status ("completed", "stalled",
+"diverged", or a state).
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 
 from bnrepro.core import style
+from bnrepro.draw import select
 
 if TYPE_CHECKING:
-    import pandas as pd
     from matplotlib.axes import Axes
     from matplotlib.lines import Line2D
 
 STATES = {"trains": 1.0, "stalled": 0.25, "diverged": 0.0}  # how filled their regions are
+WORDS = {"trains": "trained", "stalled": "stalled or below half", "diverged": "diverged"}
+
+
+def judged(ends: pd.DataFrame, least: float) -> pd.DataFrame:
+    """A row a run (net, status, final) with the column `state`, one of STATES.
+
+    A run trains when it completes and its final value is at least this share of the best of its net.
+    """
+    good = (ends["status"] == "completed") & (ends["final"] >= least * ends.groupby("net")["final"].transform("max"))
+    return ends.assign(state=np.where(good, "trains", np.where(ends["status"] == "diverged", "diverged", "stalled")))
+
+
+def by_rate(states: pd.DataFrame) -> dict[tuple[str, str], dict[float, list[str]]]:
+    """{(panel, norm): {rate: states of its runs}}"""
+    found: dict[tuple[str, str], dict[float, list[str]]] = {}
+    for run in states.itertuples():
+        found.setdefault((run.panel, run.norm), {}).setdefault(run.rate, []).append(run.state)
+    return found
+
+
+def edges(states: pd.DataFrame) -> tuple[dict, dict]:
+    """{norm: {seed: decades of rates that train}} and log10 of the largest; none that trains: a step below the grid."""
+    grid = np.log10(np.sort(states["rate"].unique()))
+    step = np.diff(grid).mean() if len(grid) > 1 else 0.0
+    rows = []
+    for (norm, seed), runs in states.groupby(["norm", "seed"]):
+        good = np.log10(runs[runs["state"] == "trains"]["rate"])
+        rows.append((norm, seed, len(good) * step, good.max() if len(good) else grid[0] - step))
+    table = pd.DataFrame(rows, columns=["norm", "seed", "width", "top"])
+    return select.arms(table, "norm", "width"), select.arms(table, "norm", "top")
+
+
+def largest_stable(states: dict[float, list[str]]) -> str:
+    """In words, with how well it is known: what became of the runs at the next rate of the grid."""
+    grid = sorted(states)
+    stable = [rate for rate in grid if set(states[rate]) == {"trains"}]
+    seeds = max(map(len, states.values()))
+    if not stable:
+        return f"no rate of {grid[0]:g} to {grid[-1]:g} trains all {seeds} seeds"
+    rate = stable[-1]
+    text = f"largest stable rate {rate:g} ({seeds} of {seeds} seeds train)"
+    if rate == grid[-1]:
+        return f"{text}, the largest that was tried"
+    above = grid[grid.index(rate) + 1]
+    counts = ", ".join(f"{count} {WORDS[state]}" for state, count in Counter(states[above]).items())
+    return f"{text}; at {above:g}: {counts}; known to a factor of {above / rate:.3g}"
 
 
 def accuracies(axis: Axes, norm: str, tested: pd.DataFrame, checked: pd.DataFrame, best: pd.DataFrame) -> None:
