@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from bnrepro.core.records import Tables
-from bnrepro.draw import experiment
+from bnrepro.draw import experiment, rates
 
 SWEEP = experiment.load("lr_sweep")
 RATES = (0.1, 0.3, 1.0, 3.0)
@@ -60,8 +60,8 @@ def shares(data: pd.DataFrame, norm: str, state: str) -> list[float]:
 
 def test_regions_are_shares_of_the_seeds_and_sum_to_one():
     data = SWEEP.data(tables(MIXED))
-    assert [shares(data, "none", state) for state in SWEEP.STATES] == [[1, 0.5, 0, 0], [0] * 4, [0, 0.5, 1, 1]]
-    assert [shares(data, "batch", state) for state in SWEEP.STATES] == [[0.5, 1, 1, 0.5], [0.5, 0, 0, 0.5], [0] * 4]
+    assert [shares(data, "none", state) for state in rates.STATES] == [[1, 0.5, 0, 0], [0] * 4, [0, 0.5, 1, 1]]
+    assert [shares(data, "batch", state) for state in rates.STATES] == [[0.5, 1, 1, 0.5], [0.5, 0, 0, 0.5], [0] * 4]
 
 
 def test_the_region_that_trains_is_drawn_where_it_is():
