@@ -16,8 +16,8 @@ RATES = (0.1, 0.3, 1.0, 3.0)
 def tables(outcomes: dict[str, list[list[tuple[str, float]]]], momentum: float = 0.0) -> Tables:
     """{norm: for every rate, for every seed: (status, final accuracy)}"""
     runs, metrics = [], []
-    for norm, rates in outcomes.items():
-        for rate, seeds in zip(RATES, rates, strict=True):
+    for norm, by_rate in outcomes.items():
+        for rate, seeds in zip(RATES, by_rate, strict=True):
             for seed, (status, accuracy) in enumerate(seeds):
                 run = f"{norm}{rate}-{seed}"
                 settings = {"model.norm": norm, "optim.lr": rate, "optim.momentum": momentum, "model.depth": 3}
