@@ -10,7 +10,8 @@ over both, other shapes over the last three alone.
   the interval of the factor per layer, and layers are in order (Kendall's tau): one learning rate cannot serve layers
   so far apart. Exploding with depth: the same, growing. The rules below speak only where these two do not.
 - one layer off: APART or more between layers, less without one of them (of more than ten: without one in ten).
-- V-shaped, arched: both ends lie ten times above or below a layer in between, one of them APART.
+- V-shaped, arched: both ends lie ten times above or below a layer in between, one of them APART; of all layers, or of
+  the hidden ones.
 - uneven: APART or more between layers in any other shape.
 - too large: the median layer of the profile has LARGE or more. Too small: no layer has more than SMALL, where 1e-8, the
   eps of Adam, begins to rule, in the first three recorded steps.
@@ -126,7 +127,8 @@ def _shape(gradients: pd.DataFrame, names: Names) -> Finding | None:
             kind, f"{kind}: the gradient, relative to the median of the others, is {each} {of}", tuple(alone)
         )
     if turned := profile.turn(values):
-        kind, layer = turned
+        kind, layer, last_end = turned
+        ends = (ends[0], last_end)
         least = "smallest" if kind == "V-shaped" else "largest"
         first, last = (_times(values[end] / values[layer]) for end in ends)
         text = f"the gradient is {least} in {names[layer]}; {names[ends[0]]} gets {first} that, {names[ends[1]]} {last}"
@@ -144,6 +146,8 @@ def _level(gradients: pd.DataFrame) -> list[Finding]:
         kind, shown, steps = "too small", early, _steps(gradients.iloc[:, :LAST])
     else:
         return []
+    if len(shown) == 1:
+        return [Finding(kind, f"{kind}: the gradient is {shown.iloc[0]:.2g} ({steps})")]
     text = f"{kind}: the gradients of {len(shown)} layers lie between {shown.min():.2g} and {shown.max():.2g}, with "
     return [Finding(kind, f"{text}a median of {shown.median():.2g} ({steps})")]
 

@@ -65,7 +65,7 @@ def profile(gradients: pd.DataFrame) -> pd.Series:
 
 def trend(gradients: pd.DataFrame) -> Trend | None:
     """The fit over depth; None with fewer than two layers."""
-    values = _hidden(profile(gradients))
+    values = hidden(profile(gradients))
     n = len(values)
     if n < 2:
         return None
@@ -95,7 +95,7 @@ def tau(values: np.ndarray) -> float:
 
 def falls_or_rises(gradients: pd.DataFrame, fit: Trend) -> bool:
     """Whether the profile of the hidden layers is APART in all and goes one way: by the fit, or by its order."""
-    values = np.log(_hidden(profile(gradients)).to_numpy())
+    values = np.log(hidden(profile(gradients)).to_numpy())
     certain = not fit.low <= 1 <= fit.high
     order, ends = abs(tau(values)), max(1, len(values) // 4)
     if len(values) < 3 or not certain:
@@ -117,8 +117,16 @@ def off(values: pd.Series) -> list[str]:
     return []
 
 
-def turn(values: pd.Series) -> tuple[str, str] | None:
-    """("V-shaped" or "arched", the layer at the turn): from there both ends go ten times up, or down, one a hundred."""
+def turn(values: pd.Series) -> tuple[str, str, str] | None:
+    """("V-shaped" or "arched", the layers at the turn and at the last end): from the turn both
+    ends go ten times up, or down, one of them a hundred.
+
+    Of all layers, or without the output layer, which is judged by itself everywhere.
+    """
+    return _turn(values) or _turn(hidden(values))
+
+
+def _turn(values: pd.Series) -> tuple[str, str, str] | None:
     for kind, sign in (("V-shaped", 1), ("arched", -1)):
         logs = sign * np.log10(values.to_numpy())
         k = int(logs.argmin())
@@ -126,9 +134,10 @@ def turn(values: pd.Series) -> tuple[str, str] | None:
         rises = sorted(float(side[-1] - side[0]) for side in (left, right))
         far = rises[0] >= 1 and rises[1] >= np.log10(APART)
         if far and min(len(left), len(right)) >= 3 and min(tau(left), tau(right)) >= ORDERED:
-            return kind, str(values.index[k])
+            return kind, str(values.index[k]), str(values.index[-1])
     return None
 
 
-def _hidden(values: pd.Series) -> pd.Series:
+def hidden(values: pd.Series) -> pd.Series:
+    """Without the output layer, where there are five or more."""
     return values.iloc[:-1] if len(values) >= 5 else values
