@@ -14,7 +14,7 @@ from __future__ import annotations
 import operator
 from collections.abc import Collection, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
@@ -22,6 +22,7 @@ from torch import nn
 from bnrepro.core import records
 from bnrepro.gradients import layers, schedule
 from bnrepro.gradients.layers_file import LayersFile
+from bnrepro.gradients.live import Destinations
 from bnrepro.gradients.passes import Calls
 from bnrepro.gradients.recorder import Notes, Recorder, Row
 from bnrepro.gradients.registry import Statistic, chosen
@@ -43,6 +44,7 @@ def attach(
     nonlinearities: Sequence[type[nn.Module]] = (),
     replace: bool = False,
     resume: bool | int = False,
+    to: Any = None,
 ) -> Watch:
     """Watch the weights of `model`; rows go to DIRECTORY/layers.csv, or stay in memory where none is given.
 
@@ -51,6 +53,8 @@ def attach(
     run of any length. `select`, `blocks`: which layers, and grouped how (`layers.find`). `nonlinearities`: modules of
     the user's own whose outputs count as activations. `replace`: overwrite an old layers.csv. `resume`: continue one,
     where there is one, behind this step; True behind the last recorded one, or where after_backward(step=...) says.
+    `to`: where rows go as well while it runs, one or a list of: FILE.csv, "tensorboard=DIR", "wandb" or "trackio"
+    (whose run has begun), an object with `add_scalar` or `log`, a function of the step's rows.
     Raises ValueError for what it cannot measure, and RecordError where a layers.csv would be overwritten.
 
     Among processes of torch.distributed only rank 0 measures: what it reads is the reduced gradient.
@@ -62,7 +66,10 @@ def attach(
     if directory is not None and rank == 0:
         table = LayersFile(Path(directory) / "layers.csv", replace, resume)
     last = table.last if table else None
-    return Watch(model, found, wanted, cadence, table, (select, blocks), tuple(nonlinearities), rank, last)
+    watch = Watch(model, found, wanted, cadence, table, (select, blocks), tuple(nonlinearities), rank, last)
+    if rank == 0:
+        watch.live = Destinations(to, watch._notes, replace, resume)
+    return watch
 
 
 class Watch:
@@ -88,6 +95,7 @@ class Watch:
         self._notes, self._table, self._choice, self._types = Notes(), table, choice, nonlinearities
         self._rank, self._open = rank, rank == 0
         self._rows: list[Row] = []
+        self.live = Destinations(None, self._notes)
         self._calls = Calls(layers.unwrapped(model).modules() if self._open else ())
         self._watch(found)
 
@@ -96,40 +104,53 @@ class Watch:
         """What was left out, and why, a line for each."""
         return self._notes.lines
 
-    def after_backward(self, step: int | None = None, scaler: torch.amp.GradScaler | None = None) -> None:
-        """Measure, if this step is due. Steps count from 1, by themselves unless `step` is given.
+    def after_backward(self, step: int | None = None, scaler: torch.amp.GradScaler | None = None) -> list[Row]:
+        """Measure, if this step is due, and return the rows, with those that have become known of an earlier step.
+
+        A row has step, depth, layer, statistic and value (None where there is no gradient). Steps count from 1, by
+        themselves unless `step` is given.
 
         Call it after the last backward pass of the step, before the gradients are clipped and before the optimizer
         steps. Gradients that still carry the factor of a GradScaler need `scaler`; after `scaler.unscale_` they may
         have it. A step that does not come after the last one is left out.
         """
         if not self._open:
-            return
+            return []
         try:
-            self._after_backward(step, scaler)
+            return self._after_backward(step, scaler)
         except Exception as error:  # the training goes on, whatever is wrong here
             self._notes.skip("a step", repr(error))
+            return []
 
-    def _after_backward(self, given: int | None, scaler: torch.amp.GradScaler | None) -> None:
+    def _after_backward(self, given: int | None, scaler: torch.amp.GradScaler | None) -> list[Row]:
         step = (self.step or 0) + 1 if given is None else operator.index(given)
         if given is not None and self._table and self._table.open_ended:
             self._table.cut(step)
         elif self.step is not None and step <= self.step:
             self._notes.skip(f"step {step}", f"a step must come after the last one, {self.step}")
-            return
+            return []
         self.step = step
         self._settle(step)
-        scale = _scale(scaler)
+        scale, rows = _scale(scaler), []
         if scale is None:
             self._notes.skip(f"step {step}", "the scaler has unscaled the gradients of some optimizers, not of others")
         else:
-            self._write(self.recorder.after_backward(step, scale))
+            rows = self.recorder.after_backward(step, scale)
+            self._write(rows)
         self.recorder.before_forward(step + 1)
+        return rows
 
-    def after_clipping(self) -> None:
-        """Measure the cheap statistics once more, under names that end in `_clipped`."""
-        if self._open and self.step is not None:
-            self._write(self.recorder.after_clipping(self.step))
+    def after_clipping(self) -> list[Row]:
+        """Measure the cheap statistics once more, under names that end in `_clipped`, and return the rows."""
+        if not self._open or self.step is None:
+            return []
+        try:
+            rows = self.recorder.after_clipping(self.step)
+            self._write(rows)
+        except Exception as error:  # as above
+            self._notes.skip("a step, clipped", repr(error))
+            return []
+        return rows
 
     def frame(self) -> pd.DataFrame:
         """All rows so far: run, step, depth, layer, statistic, value; nan where there is no gradient."""
@@ -170,6 +191,7 @@ class Watch:
         self._open = False
         self.recorder.close()
         self._calls.stop()
+        self.live.close()
         if self._table:
             self._table.close()
 
@@ -200,6 +222,7 @@ class Watch:
 
     def _write(self, rows: Sequence[Row]) -> None:
         self._table.write(rows) if self._table else self._rows.extend(rows)
+        self.live.write(rows)
 
 
 def _scale(scaler: torch.amp.GradScaler | None) -> float | None:

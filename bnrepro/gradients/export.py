@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from bnrepro.core import extras, records
+from bnrepro.gradients import live
+from bnrepro.gradients.recorder import Row
 from bnrepro.gradients.view import Look
 
 
@@ -13,12 +14,9 @@ def export(look: Look, directory: Path) -> Path:
 
     Raises RecordError where TensorBoard, which is optional, is not installed.
     """
-    try:
-        from tensorboard.summary import Writer
-    except ImportError:
-        raise records.RecordError(f"tensorboard: not installed; {extras.command('tensorboard')}") from None
-    writer = Writer(str(directory / look.name))
-    for row in look.layers[~look.layers["missing"]].itertuples():
-        writer.add_scalar(f"{row.statistic}/{row.depth:02d} {row.layer}", row.value, step=row.step)
+    writer = live.tensorboard_writer(str(directory / look.name))
+    there = look.layers[~look.layers["missing"]]
+    for row in map(Row._make, there[list(Row._fields)].itertuples(index=False)):
+        writer.add_scalar(live.chart(row), row.value, step=row.step)
     writer.close()
     return directory / look.name

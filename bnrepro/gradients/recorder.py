@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Container, Iterable, Iterator, Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -21,11 +22,19 @@ from bnrepro.gradients.layers import Layer
 from bnrepro.gradients.passes import Listener
 from bnrepro.gradients.registry import FOLLOWING, SKIPPED, Statistic
 
-Row = tuple[int, int, str, str, float | None]  # step, depth, layer, statistic, value
 Cells = dict[str, float | None]  # column: value, None where there is nothing to measure
 
-
 log = logging.getLogger("bnrepro.gradients")
+
+
+class Row(NamedTuple):
+    """A row of layers.csv; its value is None where there is no gradient."""
+
+    step: int
+    depth: int
+    layer: str
+    statistic: str
+    value: float | None
 
 
 class Notes:
@@ -92,7 +101,7 @@ class Recorder:
     def _rows(self, step: int, columns: list[list[Cells]]) -> list[Row]:
         """By layer, and for each by statistic, in the order that was asked for."""
         return [
-            (step, layer.depth, layer.name, name, value)
+            Row(step, layer.depth, layer.name, name, value)
             for i, layer in enumerate(self.layers)
             for column in columns
             for name, value in column[i].items()
