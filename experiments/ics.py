@@ -23,6 +23,7 @@ ARMS = ["none", "batch"]
 BURN_IN = 50  # steps that are a matter of the initial weights
 RATES = {"VGG11": (0.1, 0.01), "linear net": (1e-6, 1e-7)}  # the paper's, at which claims are made
 SHOWN = {"ics_distance": "||G - G'||", "ics_cosine": "cos(G, G')"}
+RELATIVE = "over ||G||, equal loss"
 PAPER = {"linear net": {"none": 1.0, "batch": 0.0}}  # cosines that its text states for the linear net
 
 
@@ -47,7 +48,7 @@ def data(tables: Tables) -> pd.DataFrame:
                 rows.append(("cosine by rate", f"source, {norm}", place, *points.alone(PAPER[net][norm])))
         rows.append(("ratio by rate", "||G - G'||", place, *points.interval(_ratio(at, "ics_distance"))))
         relative = equal_loss.ratio(_of_seeds(at), "relative", "batch", "none")
-        rows.append(("ratio by rate", "over ||G||, at equal loss", place, *points.interval(relative)))
+        rows.append(("ratio by rate", RELATIVE, place, *points.interval(relative)))
     return points.frame(rows)
 
 
@@ -60,29 +61,37 @@ def draw(data: pd.DataFrame, fig: Figure) -> None:
                 plots.line(axis, norm, line[line["x"] >= BURN_IN], marker="")
             axis.set(title=f"{net}, rate {rate:g}: {words}", xlabel="step")
             axis.set_yscale("log" if name == "ics_distance" else "linear")
+            axis.title.set_fontsize(7.5)
     axes[0, 0].axhline(1, color=style.BLACK, linestyle=":", linewidth=1, label="paper: near 1, both")
-    plots.legend(axes[0, 0], fontsize=6)
-    _by_rate(axes[0, 2], plots.panel(data, "cosine by rate"), "mean cosine, by rate")
-    _by_rate(axes[1, 2], plots.panel(data, "ratio by rate"), "BN over no norm, by rate")
+    _by_rate(axes[0, 2], plots.panel(data, "cosine by rate"), "mean cosine: 1 is no shift")
+    _by_rate(axes[1, 2], plots.panel(data, "ratio by rate"), "shift, BN over no norm")
+    axes[0, 2].set_ylim(top=1.1)
     axes[1, 2].axhline(1, color=style.BLACK, linewidth=0.8)
     axes[1, 2].set_yscale("log")
-    plots.note(fig, "curves: median and range over seeds, from step 50; by rate: mean after step 50 and 95 % interval. "
-                    "The measure of shift: cosine 1 is none.")  # fmt: skip
+    axes[1, 2].margins(y=0.3)
+    plots.legend(axes[1, 2], fontsize=6, loc="upper center", ncols=2, columnspacing=0.8, handletextpad=0.2)
+    plots.legend_below(fig, list(axes[0, [0, 2]]), "curves: median and range over seeds, from step 50; by rate: mean "
+                                                   "after step 50 and 95 % interval", ncols=5)  # fmt: skip
+
+
+LOOKS = {"||G - G'||": {"color": style.BLACK, "marker": "o"}, RELATIVE: {"color": style.GREEN, "marker": "^"}}
 
 
 def _by_rate(axis, rows: pd.DataFrame, title: str) -> None:
-    for shift, (series, line) in enumerate(plots.each(rows)):
-        source = series.startswith("source")
-        arm = series.split(", ")[-1] if source else series
-        look = {"linestyle": "none"}
-        if source:
-            look |= {"marker": "x", "color": style.arm(arm)["color"], "markersize": 6}
-        plots.bar(axis, series, line.assign(x=line["x"] + 0.12 * shift - 0.15), **look,
-                  label=f"paper, {style.label(arm)}" if source else style.label(series))  # fmt: skip
+    """Arms, or ratios, side by side at each rate; what the paper states as crosses in the arm's colour."""
+    for series, line in plots.each(rows):
+        arm = series.split(", ")[-1]
+        beside = 0.12 if arm in ("batch", RELATIVE) else -0.12
+        if series.startswith("source"):
+            look = {"marker": "x", "color": style.arm(arm)["color"], "markersize": 6}
+            label, beside = f"paper, {style.label(arm)}", 2.3 * beside
+        else:
+            look, label = LOOKS.get(series, {}), "_" if series in ARMS else series
+        plots.bar(axis, series, line.assign(x=line["x"] + beside), **{"linestyle": "none"} | look, label=label)
     names = [f"{'VGG' if net == 'VGG11' else 'linear'}\n{rate:g}" for net, rates in RATES.items() for rate in rates]
-    axis.set(title=title)
+    axis.set_title(title, fontsize=7.5)
     axis.set_xticks(range(len(names)), labels=names)
-    plots.legend(axis, fontsize=5.5)
+    axis.set_xlim(-0.5, len(names) - 0.5)
 
 
 def claims(tables: Tables) -> list[Claim]:

@@ -24,7 +24,7 @@ SOURCE, BETA = "Santurkar et al. 2018, Fig. 4 and 11", "Santurkar et al. 2018, F
 LINEAR = "Santurkar et al. 2018, Fig. 9 and 10"
 ARMS = ("none", "batch")
 BURN_IN = 50
-KINDS = {"loss": "loss along the step", "change": "change of the gradient", "beta by eta": "beta, by step size"}
+KINDS = {"loss": "loss", "change": "gradient change", "beta by eta": "beta by step size"}
 CLIPPED = {("linear net", "loss"): 1e8, ("linear net", "change"): 1e10}  # upper ends of axes that single steps exceed
 
 
@@ -53,7 +53,7 @@ def draw(data: pd.DataFrame, fig: Figure) -> None:
             top = CLIPPED.get((net, kind))
             if top is not None and axis.lines and axis.get_ylim()[1] > top:
                 axis.set_ylim(top=top)
-                axis.set_title(f"{net}: {words}, cut at {top:g}", fontsize=7)
+                axis.set_title(f"{net}: {words} (cut at $10^{{{np.log10(top):.0f}}}$)", fontsize=7.5)
         sizes = sorted(set(plots.panel(data, f"{net}: beta by eta")["x"]))
         row[2].set_xscale("log")
         if sizes and max(sizes) < 100 * min(sizes):

@@ -52,11 +52,11 @@ def draw(data: pd.DataFrame, fig: Figure) -> None:
     fig.set_size_inches(style.WIDTH, 4.6)
     titles = (
         ("VGG11: loss", "VGG11: training loss"),
-        ("VGG11: change", "VGG11: gradient change, no norm over norm"),
+        ("VGG11: change", "VGG11: gradient change, no norm over"),
         ("VGG11: shift", "VGG11: shift of single units"),
         ("linear net: loss", "linear net: training loss"),
         ("linear net: final loss", "linear net: final loss"),
-        ("linear net: area", "linear net: loss, no norm over norm"),
+        ("linear net: area", "linear net: loss, no norm over"),
     )
     for axis, (name, title) in zip(fig.subplots(2, 3).flat, titles, strict=True):
         rows = plots.panel(data, name)
@@ -65,14 +65,15 @@ def draw(data: pd.DataFrame, fig: Figure) -> None:
             for norm, line in plots.arms(rows[rows["x"] >= BURN_IN]):
                 plots.line(axis, norm, line, marker="", band=0.08, label=style.label(norm, int(line["n"].max())))
             axis.set(xlabel="step", yscale="log")
-            plots.legend(axis, fontsize=5.5, handlelength=1.2)
         else:
             _by_norm(axis, rows)
         axis.set_title(title, fontsize=7.5)
     for axis in (fig.axes[1], fig.axes[5]):
         axis.axhline(1, color=style.BLACK, linewidth=0.8)
-    plots.note(fig, "curves: median and range over seeds, from step 50; by norm: mean and 95 % interval. Shift: "
-                    "Wasserstein-1 between histograms 50 steps apart, over the deviation")  # fmt: skip
+    shown = next((axis for axis in (fig.axes[0], fig.axes[3]) if axis.lines), fig.axes[0])
+    plots.legend_below(fig, shown, "curves: median and range over seeds, from step 50; by norm: geometric mean and 95 "
+                       "% interval.\nShift: Wasserstein-1 distance of histograms 50 steps apart, over the deviation.",
+                       ncols=5)  # fmt: skip
 
 
 def _by_norm(axis, rows: pd.DataFrame) -> None:
@@ -81,9 +82,12 @@ def _by_norm(axis, rows: pd.DataFrame) -> None:
         plots.bar(axis, series, line, **({"markersize": 6} if series == "source" else {}))
     if (rows["series"] == "source").any():
         axis.plot([], [], **style.arm("source"), label="paper (read off a plot)")
-        plots.legend(axis, fontsize=6)
+        plots.legend(axis, fontsize=6, loc="upper right")
+        axis.margins(y=0.15)
     axis.set_xticks(range(len(names)), labels=[style.label(norm).removesuffix(" norm") for norm in names])
     axis.set_yscale(plots.scale(rows["y"]))
+    if len(rows) and rows[["y", "high"]].max(None) < 20 * rows[["y", "low"]].min(None):
+        style.label_within_decade(axis.yaxis)
     axis.set_xlim(-0.5, len(names) - 0.5)
 
 
