@@ -25,23 +25,31 @@ CONDITIONS = {
     ("beta", 2.0): "gamma=2", ("none", 2.0): "gamma=2 no beta",
 }  # fmt: skip
 ORDER = list(CONDITIONS.values())
-KINDS = {"activations": "output of the hidden units", "outside [0.1, 0.9]": "fraction of outputs",
-         "accuracy": "test accuracy"}  # fmt: skip
+# What is asked of an activation's outputs: for a sigmoid whether they leave its near-linear range, for ReLU zeros.
+SHARES = {"sigmoid": ("outside [0.1, 0.9]", {"act_outside": ""}),
+          "relu": ("zeros", {"act_zero": "", "act_dead": ", dead units"})}  # fmt: skip
+GAUSSIAN = {"sigmoid": 0.028, "relu": 0.5}  # of that share, for inputs of mean 0 and deviation 1
 QUANTILES = ("act_min", "act_q01", "act_q05", "act_q50", "act_q95", "act_q99", "act_max")
 ARMS = ["activation", "condition"]
 
 
 def data(tables: Tables) -> pd.DataFrame:
-    """Panels by activation: the quantiles by condition (x counts them), the fraction outside, the test accuracy."""
+    """Panels by activation: the quantiles by condition (x counts them), the shares of SHARES, the test accuracy."""
     layers, accuracy = _shown(tables)
     rows = []
     for (activation, condition), group in layers.groupby(ARMS, sort=False):
-        for statistic in (*QUANTILES, "act_outside"):
+        kind, shares = SHARES[activation]
+        series = {name: ("activations", f", {name}") for name in QUANTILES}
+        series |= {name: (kind, rest) for name, rest in shares.items()}
+        for statistic, (panel, rest) in series.items():
             spread = stats.mean(group[group["statistic"] == statistic].groupby("seed")["value"].mean())
-            outside = statistic == "act_outside"
-            panel = f"{activation}: {'outside [0.1, 0.9]' if outside else 'activations'}"
-            series = condition if outside else f"{condition}, {statistic}"
-            rows.append((panel, series, ORDER.index(condition), *points.interval(spread)))
+            if spread.n:
+                place = ORDER.index(condition)
+                rows.append((f"{activation}: {panel}", condition + rest, place, *points.interval(spread)))
+    for activation, (kind, _) in SHARES.items():
+        places = [row[2] for row in rows if row[0] == f"{activation}: {kind}"]
+        ends = sorted({min(places), max(places)}) if places else []
+        rows += [(f"{activation}: {kind}", "theory", x, *points.alone(GAUSSIAN[activation])) for x in ends]
     for (activation, condition), group in accuracy.groupby(ARMS, sort=False):
         spread, series = stats.mean(group["value"]), style.lost(condition, group["status"])
         rows.append((f"{activation}: accuracy", series, ORDER.index(condition), *points.interval(spread)))
@@ -51,33 +59,41 @@ def data(tables: Tables) -> pd.DataFrame:
 def draw(data: pd.DataFrame, fig: Figure) -> None:
     fig.set_size_inches(style.WIDTH, 4.6)
     axes = fig.subplots(2, 3, sharex=True)
-    for column in axes.T[1:]:
-        column[0].sharey(column[1])
-    for row, activation in zip(axes, ("sigmoid", "relu"), strict=True):
-        panels = {kind: plots.panel(data, f"{activation}: {kind}") for kind in KINDS}
-        for axis, (kind, shown) in zip(row, panels.items(), strict=True):
+    axes[0, 2].sharey(axes[1, 2])
+    for row, (activation, (share, _)) in zip(axes, SHARES.items(), strict=True):
+        words = {"activations": "hidden output", share: "share of outputs", "accuracy": "test accuracy"}
+        for axis, (kind, label) in zip(row, words.items(), strict=True):
+            shown = plots.panel(data, f"{activation}: {kind}")
             (_fan if kind == "activations" else _bars)(axis, shown)
-        for axis, (kind, shown) in zip(row, panels.items(), strict=True):
-            n = None if kind == "outside [0.1, 0.9]" or shown.empty else int(shown["n"].max())
+            n = None if kind == share or shown.empty else int(shown["n"].max())
             axis.set_title(f"{style.label(activation, n)}: {kind}")  # the n of the middle is that of the left
+            axis.set_ylabel(label)
+        row[1].set_ylim(bottom=0)
+        if plots.panel(data, f"{activation}: {share}").empty:
+            row[1].text(0.5, 0.5, "not recorded", ha="center", transform=row[1].transAxes, **style.NOTE)
     axes[0, 0].axhspan(0.1, 0.9, color="0.9", zorder=0)
-    plots.note(fig, "activations: thin line least to largest, medium 1 to 99 %, thick 5 to 95 %, white median, "
-                    "grey band [0.1, 0.9]\nactivations of all hidden layers on the last recorded batch; "
-                    "marks: mean over the seeds (n), bars: its 95 % interval")  # fmt: skip
+    said = (
+        "activations of all hidden layers on the last recorded batch: thin line least to largest, medium 1 to 99 %, "
+        "thick 5 to 95 %, white median,\ngrey band [0.1, 0.9]; marks: mean over the seeds (n), bars: 95 % interval; "
+        "hollow: share of units that are 0 for the whole batch;\ntheory: Gaussian inputs of a unit"
+    )
+    plots.note(fig, said)
     for axis in axes[-1]:
         axis.set_xticks(range(len(ORDER)), ORDER, rotation=35, ha="right", rotation_mode="anchor")
-    for row in axes:
-        for axis, words in zip(row, KINDS.values(), strict=True):
-            axis.set_ylabel(words)
 
 
 def _bars(axis: Axes, shown: pd.DataFrame) -> None:
     """Mean and interval; what diverged or stalled is written beside its mark."""
     for series, point in plots.each(shown):
-        plots.bar(axis, series, point, capsize=2)
-        if lost := series.partition(", ")[2]:
+        if series == "theory":
+            axis.plot(point.x, point.y, **style.arm(series), label=style.label(series))
+            continue
+        dead = series.endswith("dead units")
+        plots.bar(axis, series, point, capsize=2, **{"fillstyle": "none"} if dead else {})
+        if not dead and (lost := series.partition(", ")[2]):
             axis.annotate(lost, (point.x.iloc[0], point.y.iloc[0]), (4, 0), textcoords="offset points", fontsize=6,
                           rotation=90, va="center")  # fmt: skip
+    plots.legend(axis, loc="center left")
 
 
 def _fan(axis: Axes, shown: pd.DataFrame) -> None:
@@ -94,8 +110,8 @@ def claims(tables: Tables) -> list[Claim]:
     layers, accuracy = _shown(tables)
     final = select.arms(accuracy, ARMS)
 
-    def seen(condition: str, statistic: str) -> stats.Estimate:
-        rows = layers[(layers["activation"] == "sigmoid") & (layers["condition"] == condition)]
+    def seen(condition: str, statistic: str, activation: str = "sigmoid") -> stats.Estimate:
+        rows = layers[(layers["activation"] == activation) & (layers["condition"] == condition)]
         return stats.mean(rows[rows["statistic"] == statistic].groupby("seed")["value"].mean())
 
     def gain(activation: str, condition: str, than: str) -> stats.Estimate:
@@ -119,6 +135,9 @@ def claims(tables: Tables) -> list[Claim]:
         size(claim="relu_gamma_idle", paper=f"nothing, {stated}", ours=gain("relu", "gamma+beta", "beta"),
              statement="ReLU: learning gamma beside beta changes nothing (test accuracy, paired)",
              least=-0.005, most=0.005, because="half a point counts as nothing"),
+        size(claim="relu_half_zero", paper="0.5: one side of a symmetric distribution (derived)", least=0.45,
+             most=0.55, statement="ReLU with gamma learned and no beta: share of outputs that are 0",
+             ours=seen("gamma", "act_zero", "relu"), because="a twentieth: trained inputs may be skewed"),
         size(claim="relu_beta_matters", paper=f"a lot, {stated}", ours=gain("relu", "gamma+beta", "gamma"),
              statement="ReLU: beta helps a lot (test accuracy of gamma+beta less gamma alone, paired)",
              least=0.005, because="more than half a point"),
