@@ -5,13 +5,12 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections import Counter
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
 import bnrepro
-from bnrepro.core import checks, paths, records, run_dir, schema
+from bnrepro.core import checks, paths, records, schema
 
 DEFAULTS = {"scale": "quick", "out": "outputs"}
 
@@ -51,13 +50,11 @@ def main(arguments: list[str] | None = None) -> None:
 
 def list_experiments(words: list[str]) -> int:
     """the experiments: name, source, runs, cost and state"""
-    from bnrepro.draw import experiment
+    from bnrepro.report import overview
 
     names, options = _split(words)
     for name in names or paths.experiments():
-        state, facts = _state(name, options), experiment.about(name)
-        scale = facts["scales"].get(options["scale"]) or {}
-        print(f"{name:18} {state:22} {scale.get('cost', ''):28} {facts['source'].split(';')[0]}{paths.whose(name)}")
+        print(overview.experiment_line(name, _home(name, options), options["scale"]))
     return 0
 
 
@@ -176,37 +173,13 @@ def _committed(words: list[str]) -> tuple[list[str], bool]:
     return [word for word in words if word != "--committed"], "--committed" in words
 
 
-def _places(words: list[str], committed: bool) -> dict[str, Path]:
-    """The directories of the experiments that are named, or of all that have runs. Raises RecordError for none."""
-    names, options = _split(words)
-    base = paths.RESULTS if committed else Path(options["out"]) / options["scale"]
-    places = {name: _home(name, options, committed) for name in names or paths.experiments()}
-    if not names:
-        places = {name: home for name, home in places.items() if {"plan.json", "runs.csv"} & _files(home)}
-    if not places:
-        raise records.RecordError(f"{base}: no runs; start them: bnrepro reproduce")
-    return places
-
-
-def _files(home: Path) -> set[str]:
-    return {path.name for path in home.iterdir()} if home.is_dir() else set()
-
-
 def status(words: list[str]) -> int:
     """every run with its status, step, time and directory"""
+    from bnrepro.report import overview
 
     names, options = _split(words)
     for name in names or paths.experiments():
-        home = _home(name, options)
-        plan = records.read_json(home / "plan.json")
-        if plan is None:
-            print(f"{name}: no runs in {home}")
-            continue
-        for run_name in plan["runs"]:
-            directory = home / "runs" / run_name
-            note = run_dir.note(directory)
-            state = run_dir.status(directory)
-            print(f"{state:12} step {note.get('step', 0):>7} {note.get('seconds', 0):8.1f} s  {directory}")
+        print(*overview.run_lines(name, _home(name, options)), sep="\n")
     return 0
 
 
@@ -265,20 +238,18 @@ def publish(words: list[str]) -> int:
     return 0
 
 
-def _state(name: str, options: dict[str, str]) -> str:
-    home = _home(name, options)
-    plan = records.read_json(home / "plan.json")
-    if plan is None:
-        return "no runs"
-    notes = [run_dir.note(home / "runs" / run_name) for run_name in plan["runs"]]
-    counts = Counter(note.get("status", "pending") for note in notes)
-    return ", ".join(f"{count} {state}" for state, count in counts.items())
+def _home(name: str, options: dict[str, str]) -> Path:
+    from bnrepro.report import overview
+
+    return overview.home(name, Path(options["out"]) / options["scale"])
 
 
-def _home(name: str, options: dict[str, str], committed: bool = False) -> Path:
-    if name not in paths.experiments():
-        raise checks.ConfigError("experiment", name, checks.one_of(name, paths.experiments()))
-    return paths.home(name).results / name if committed else Path(options["out"]) / options["scale"] / name
+def _places(words: list[str], committed: bool) -> dict[str, Path]:
+    """The directories of the experiments that are named, or of all that have runs. Raises RecordError for none."""
+    from bnrepro.report import overview
+
+    names, options = _split(words)
+    return overview.places(names, None if committed else Path(options["out"]) / options["scale"])
 
 
 def _split(words: list[str], overrides: bool = False) -> tuple[list[str], dict[str, str]]:

@@ -54,3 +54,11 @@ def test_imports_run_downwards_only(path):
 def test_a_room_says_what_lives_there(room):
     text = ast.get_docstring(ast.parse((HOME / room / "__init__.py").read_text()))
     assert text and len(text) > 100
+
+
+@pytest.mark.parametrize("path", sorted(HOME.rglob("*.py")), ids=lambda path: str(path.relative_to(HOME)))
+def test_no_module_and_no_class_is_too_long_to_be_read(path):
+    text = path.read_text()
+    classes = [node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.ClassDef)]
+    assert len(text.splitlines()) <= 300
+    assert all((node.end_lineno or 0) - node.lineno < 150 for node in classes)

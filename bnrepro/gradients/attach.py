@@ -109,7 +109,6 @@ class Watch:
 
         A row has step, depth, layer, statistic and value (None where there is no gradient). Steps count from 1, by
         themselves unless `step` is given.
-
         Call it after the last backward pass of the step, before the gradients are clipped and before the optimizer
         steps. Gradients that still carry the factor of a GradScaler need `scaler`; after `scaler.unscale_` they may
         have it. A step that does not come after the last one is left out.
