@@ -120,6 +120,20 @@ def refused(bnrepro, elsewhere):
         ("out=a,b", "is of the sweep as a whole and takes one value"),
         ("out=null", "must be text"),
         ("engine_minutes=0", "must be greater than 0"),
+        ("model.kind=[1,2]", "must be one of *"),
+        ("data.batch_size=range(1,5,0)", "cannot be swept: *"),
+        ("seed=glob(*)", "cannot be swept: *"),
+        ("seed=range(0,1000000000)", "holds more than 10000 values"),
+        ("data.crop=99999999999", "must be at most 512"),
+        ("threads=100000", "must be at most 1024"),
+        ("train.steps=99999999999999999999", "must be at most *"),
+        ("model.depth=99999999999", "needs * GiB of memory, and at most *"),
+        ("data.size=99999999999", "needs * GiB of memory, and at most *"),
+        ("probes.steps=[-1,0]", "must be at least 1"),
+        ("probes.steps=[999999]", "holds none of the 50 steps of the run"),
+        ("probes.depths=[99]", "holds none of 1 to 11, *"),
+        ("probes.depths=[0]", "holds none of 1 to 11, *"),
+        ("device=cuda:²", "must be one of auto, cpu, cuda, *"),
         ("hydra/launcher=slurm", "not installed; pip install *submitit*"),
         ("model.depth=3,0", "must be at least 1"),
         ("model.norm=batch,none,off", "must be one of none, batch, batch_manual, *"),
@@ -148,6 +162,13 @@ def test_a_mistake_is_one_line_with_the_field_the_value_and_what_would_do(refuse
         ("vgg_curves model.norm=renorm model.ghost=3", "model.ghost=3: must divide data.batch_size=64, with *"),
         ("vgg_curves model.norm=batch model.ghost=8 data.last_batch=keep", "model.ghost=8: must divide *=drop"),
         ("vgg_curves model.norm=none model.alternate=batch", "model.alternate=batch: needs model.norm to alternate *"),
+        ("vgg_curves model.head=torchvision model.drop=0.1", "model.drop=0.1: only with model.head=linear: *"),
+        ("vgg_curves model.head=torchvision model.noise=unit", "model.noise=unit: only with model.head=linear: *"),
+        (
+            "mean_field model.norm=group model.groups=1 model.alternate=batch data.batch_size=1",
+            "data.batch_size=1: must be at least 2 with model.norm=batch, group: *",
+        ),
+        ("sigmoid_gradients data=linear_map train.stalled_below=null data.clump=2", "data.clump=2: must be 1 for *"),
         ("vgg_curves model.norm=layer model.alternate=batch model.eps=0", "model.eps=0: must be above 0 *"),
     ],
 )
@@ -401,6 +422,21 @@ def test_a_dry_run_lists_every_run_and_writes_nothing(bnrepro, elsewhere):
     assert last == f"{len(runs)} runs, nothing started" and len(runs) == 20
     assert all(line.startswith("pending ") for line in runs)
     assert not list(elsewhere.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("words", "runs"),
+    [("lr_sweep model=mlp model.depth=3", 28), ("lr_sweep model=vgg11", 28), ("overhead model=mlp", 30),
+     ("sigmoid_gradients out=./李明 seed=0", 4), ("sigmoid_gradients out=a=b seed=0", 4)],
+)  # fmt: skip
+def test_one_arm_can_be_chosen_and_any_letter_typed(bnrepro, words, runs):
+    code, out, err = bnrepro("run", *words.split(), "dry_run=true")
+    assert (code, err) == (0, "") and out.splitlines()[-1] == f"{runs} runs, nothing started"
+
+
+def test_a_dry_run_tells_that_data_are_not_there(bnrepro):
+    code, out, err = bnrepro(*RUN, "data=mnist", "data.root=gone", "dry_run=true")
+    assert (code, err) == (0, "") and "data: mnist is not in gone/MNIST/raw" in out
 
 
 # Help, and what is imported

@@ -290,7 +290,7 @@ def test_keys_are_pinned(settings, expected, text):
     assert key(settings) == expected == hashlib.sha256(json.dumps(text, sort_keys=True).encode()).hexdigest()[:8]
 
 
-NO_IDENTITY = {"experiment", "scale", "device", "threads", "data.root", "data.path", "use"} | {
+NO_IDENTITY = {"experiment", "scale", "device", "data.root", "data.path", "use"} | {
     "train.checkpoint_seconds", "train.keep_weights",
 }  # fmt: skip
 SECTIONS = [("", Config), *PLAIN.items(), *((name, cls) for name, kinds in KINDS.items() for cls in kinds.values())]

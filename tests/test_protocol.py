@@ -40,7 +40,7 @@ def test_every_setting_that_can_change_a_result_is_there_and_no_other():
     known = checks.known_fields()
     mine = {name for name in identity.flat(plain()) if known[name].metadata["identity"]}
     assert set(found["fixed"]) == mine and found["varied"] == {}
-    assert not {"data.root", "data.path", "device", "threads", "experiment"} & mine
+    assert not {"data.root", "data.path", "device", "experiment"} & mine
 
 
 def test_a_run_that_has_not_started_has_settings_and_no_machine():

@@ -189,3 +189,8 @@ def test_bf16_autocast_keeps_statistics_in_fp32(settings):
     assert y.dtype == x.grad.dtype == torch.bfloat16 and norm.weight.grad.dtype == torch.float32
     torch.testing.assert_close(y.float(), wide(x.float()), rtol=0.02, atol=0.02)
     torch.testing.assert_close(dict(norm.named_buffers()), dict(wide.named_buffers()), rtol=1e-4, atol=1e-4)
+
+
+def test_bounds_that_end_where_they_start_jump():
+    bounds = norms.Bounds(3.0, 5.0, start=10, r_end=10, d_end=4)
+    assert [bounds.at(n) for n in (3, 9, 10)] == [(1.0, 0.0), (1.0, 5.0), (3.0, 5.0)]

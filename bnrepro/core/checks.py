@@ -32,11 +32,15 @@ def build(values: dict[str, Any]) -> Config:
     sections: dict[str, Any] = {}
     for name, content in values.items():
         if name in KINDS:
+            if not isinstance(content, dict):
+                raise ConfigError(name, content, "must be a section with fields")
             kind = content.get("kind")
-            if kind not in KINDS[name]:
+            if not isinstance(kind, str) or kind not in KINDS[name]:
                 raise ConfigError(f"{name}.kind", kind, one_of(str(kind), KINDS[name]))
             sections[name] = _build_section(KINDS[name][kind], content, f"{name}.")
         elif name in PLAIN:
+            if not isinstance(content, dict):
+                raise ConfigError(name, content, "must be a section with fields")
             sections[name] = _build_section(PLAIN[name], content, f"{name}.")
         else:
             sections[name] = content

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from bnrepro.core import registry
-from bnrepro.core.schema import MLP, SGD, VGG11, Config
+import re
+
+from bnrepro.core import memory, registry
+from bnrepro.core.schema import MLP, SGD, VGG11, Config, Model, ResNet
 from bnrepro.core.setting import ConfigError, one_of
 
 
@@ -15,14 +17,15 @@ def check_together(config: Config) -> None:
 
 def over_batch(config: Config) -> bool:
     """Whether a layer of the model looks at several images at a time."""
-    return registry.norm(config.model.norm).over_batch
+    return any(registry.norm(name).over_batch for name in config.model.norms())
 
 
 def check_batch_size(config: Config) -> None:
     if over_batch(config) and config.data.batch_size < 2:
         raise ConfigError(
             "data.batch_size", config.data.batch_size,
-            f"must be at least 2 with model.norm={config.model.norm}: a single image has no batch variance",
+            f"must be at least 2 with model.norm={', '.join(sorted(config.model.norms()))}: "
+            "a single image has no batch variance",
         )  # fmt: skip
 
 
@@ -59,6 +62,8 @@ def check_linear_map(config: Config) -> None:
         return
     if not isinstance(config.model, MLP):
         raise ConfigError("model.kind", config.model.kind, "must be mlp for data.kind=linear_map")
+    if config.data.clump > 1:
+        raise ConfigError("data.clump", config.data.clump, "must be 1 for data.kind=linear_map, which has no labels")
     if config.train.stalled_below is not None:
         raise ConfigError("train.stalled_below", config.train.stalled_below, "must be null for data.kind=linear_map")
     if config.train.label_smoothing:
@@ -81,12 +86,41 @@ def check_warmup(config: Config) -> None:
         raise ConfigError("schedule.warmup", config.schedule.warmup, f"must be less than train.epochs={epochs:g}")
 
 
+def check_probes(config: Config) -> None:
+    """Whether anything is recorded where something is asked for."""
+    steps, depths, last = config.probes.steps, config.probes.depths, config.train.steps
+    if steps and last is not None and min(steps) > last:
+        raise ConfigError("probes.steps", steps, f"holds none of the {last} steps of the run")
+    layers = layers_of(config.model)
+    if depths is not None and layers is not None and not any(1 <= abs(depth) <= layers for depth in depths):
+        raise ConfigError("probes.depths", depths, f"holds none of 1 to {layers}, or -1 to -{layers} from the output")
+
+
+def layers_of(model: Model) -> int | None:
+    """Layers with weights, the output layer among them; None for a registered model."""
+    if isinstance(model, MLP):
+        return model.depth + 1
+    if isinstance(model, VGG11):
+        return 9 if model.head == "linear" else 11
+    return model.depth if isinstance(model, ResNet) else None
+
+
+def check_memory(config: Config) -> None:
+    """Sizes that no machine has memory for, found by the field that asks for most."""
+    needed = memory.needed(config)
+    name = max(needed, key=lambda name: needed[name])
+    if needed[name] > memory.MOST:
+        section, _, field = name.partition(".")
+        expected = f"needs {memory.shown(needed[name])} of memory, and at most {memory.shown(memory.MOST)} are planned"
+        raise ConfigError(name, getattr(getattr(config, section), field), expected)
+
+
 def check_device(config: Config) -> None:
-    if not (config.device in ("auto", "cpu", "cuda") or config.device.removeprefix("cuda:").isdigit()):
+    if not (config.device in ("auto", "cpu", "cuda") or re.fullmatch(r"cuda:[0-9]{1,3}", config.device)):
         raise ConfigError("device", config.device, one_of(config.device, ("auto", "cpu", "cuda", "cuda:0")))
 
 
 CHECKS = (
-    check_batch_size, check_ghost, check_test_batches, check_images, check_linear_map, check_imitated, check_warmup,
-    check_device,
+    check_memory, check_batch_size, check_ghost, check_test_batches, check_images, check_linear_map, check_imitated,
+    check_warmup, check_probes, check_device,
 )  # fmt: skip

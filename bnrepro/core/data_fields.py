@@ -22,7 +22,7 @@ class Data:
         "channel", "z-score by the training set: per channel, per pixel, or none; or binary, 1 above half grey",
         choices=("channel", "pixel", "none", "binary"),
     )  # fmt: skip
-    crop: int = setting(0, "padding in pixels of the random crop, 0 for none", least=0)
+    crop: int = setting(0, "padding in pixels of the random crop, 0 for none", least=0, most=512)
     flip: bool = setting(False, "random horizontal flip")
     train_size: int | None = setting(None, "training images, drawn at random once for all seeds; null for all", least=1)
     valid_size: int = setting(0, "images held out of the training set for choosing settings", least=0)

@@ -133,6 +133,15 @@ class VGG11(Active):
     def channels(self) -> list[int]:
         return list(dict.fromkeys(width for width in self.plan() if width is not None))
 
+    def check(self) -> None:
+        super().check()
+        if self.head == "torchvision" and (self.drop or self.noise != "none"):
+            name = "noise" if self.noise != "none" else "drop"
+            expected = (
+                "only with model.head=linear: the layers of torchvision's have no norm, and a dropout of their own"
+            )
+            raise ConfigError(f"model.{name}", getattr(self, name), expected)
+
 
 @dataclass
 class ResNet(Active):

@@ -30,8 +30,8 @@ Optim = SGD | RMSprop | Adam | TorchOptimizer
 
 @dataclass
 class Train:
-    epochs: float | None = setting(None, "length in epochs (give either epochs or steps)", above=0)
-    steps: int | None = setting(None, "length in optimizer steps", least=1)
+    epochs: float | None = setting(None, "length in epochs (give either epochs or steps)", above=0, most=1e9)
+    steps: int | None = setting(None, "length in optimizer steps", least=1, most=10**12)
     precision: str = setting("fp32", "fp32, bf16 by autocast, or fp64", choices=("fp32", "bf16", "fp64"))
     channels_last: bool = setting(False, "memory layout of convolutions")
     eval_every: float = setting(1.0, "epochs between evaluations; the last step is always evaluated", above=0)
@@ -94,7 +94,7 @@ class Probes:
         ["grad_spectral", "grad_fro", "grad_abs_mean"], "what to record", choices=STATISTICS
     )
     per_decade: int = setting(10, "logarithmic cadence: recorded steps in each factor of ten", least=1)
-    steps: list[int] | None = setting(None, "recorded steps, instead of the logarithmic cadence")
+    steps: list[int] | None = setting(None, "recorded steps, instead of the logarithmic cadence", least=1)
     passes: list[str] = setting([], "what to measure by passes of its own", choices=PASSES)
     depths: list[int] | None = setting(None, "recorded layers: 1 is nearest the input, -1 the output; null for all")
     step_sizes: list[float] = setting([], "lengths of the steps along the negative gradient", above=0)
@@ -114,9 +114,9 @@ class Config:
 
     experiment: str = setting("none", "the figure that the run belongs to", identity=False)
     scale: str = setting("quick", "size of the runs, as the experiment's file sets it", choices=SCALES, identity=False)
-    seed: int = setting(0, "one seed gives all random streams: init, order, augment", least=0)
+    seed: int = setting(0, "one seed gives all random streams: init, order, augment", least=0, most=2**63 - 1)
     device: str = setting("auto", "auto, cpu, cuda or cuda:N", identity=False)
-    threads: int = setting(1, "torch threads of the run", least=1, identity=False)
+    threads: int = setting(1, "torch threads of the run; more than one round sums otherwise", least=1, most=1024)
     task: str = setting("train", "what the run does: train a net, or measure one at its initial weights", choices=TASKS)
     use: list[str] = setting([], "Python files or modules that register norms, models, ... of your own", identity=False)
     code: list[str] = setting([], "SHA-256 of each of them, filled in by the plan")

@@ -60,6 +60,20 @@ def where(config: Data) -> str:
     return str(config.path if config.kind == "image_folder" else downloads.folder(config))
 
 
+def missing(config: Data) -> str:
+    """In words that a dataset is not there yet, or "". Looks at names alone; nothing is read or downloaded."""
+    if config.kind == "image_folder":
+        lacking = [split for split in ("train", "test") if not Path(config.path or "", split).is_dir()]
+        return f"data: {config.path} has no {' and no '.join(lacking)}/" if lacking else ""
+    if config.kind not in downloads.FOLDER:
+        return ""
+    place = downloads.folder(config)
+    names = downloads.CIFAR_MD5 if config.kind == "cifar10" else downloads.IDX_MD5[config.kind]
+    if all((place / name).exists() for name in names):
+        return ""
+    return f"data: {config.kind} is not in {place}; the first command that runs fetches it"
+
+
 def describe(config: Data) -> str:
     """One line: name, place, sizes, classes, start of the SHA-256. Reads, and if need be downloads, the dataset."""
     found = read(config)

@@ -33,7 +33,7 @@ class Bounds:
     def _share(self, batches: int, end: int) -> float:
         if batches >= end:
             return 1.0
-        return max(0.0, (batches - self.start) / (end - self.start))
+        return max(0.0, (batches - self.start) / (end - self.start)) if end > self.start else 0.0
 
 
 class BatchRenorm(Moving):

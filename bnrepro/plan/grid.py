@@ -10,6 +10,7 @@ import copy
 import dataclasses
 import itertools
 import json
+import math
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -19,11 +20,12 @@ from bnrepro.core import own_code, records, registry, run_dir
 from bnrepro.core.checks import ConfigError, build, known_fields, nearest
 from bnrepro.core.identity import flat, key
 from bnrepro.core.schema import KINDS, Config
-from bnrepro.plan import switches
+from bnrepro.plan import arms, switches
 from bnrepro.plan.switches import Switches
 
 RUN_FIELDS = ("experiment", "scale", "seed", "device", "threads", "task", "use")
 RUN_SECTIONS = ("data", "model", "optim", "schedule", "train", "probes")
+MOST = 100_000  # runs of one sweep
 
 Compose = Callable[[list[str]], dict]  # Hydra overrides -> the composed configuration as plain values
 
@@ -104,6 +106,8 @@ def plan(overrides: list[Override], compose: Compose) -> Plan:
     home = Path(chosen.out).resolve() / base["scale"] / base["experiment"]
     axes = list(dict.fromkeys(axis for grid in (*_as_grids(vary), *grids) for axis in grid))
     fit = Fit({one.key for one in overrides if one.group and one.key in KINDS}, {one.key for one in overrides})
+    if (count := sum(math.prod(map(len, grid.values())) for grid in grids)) > MOST:
+        raise ConfigError("run", count, f"runs in one sweep; at most {MOST}")
     jobs: dict[str, Job] = {}
     for grid in grids:
         for values in _configs(grid, _overrides(scale.get("set", {}), overrides), compose, fit):
@@ -154,7 +158,7 @@ def _grids(vary: dict | list | None, overrides: list[Override]) -> list[dict]:
     swept = {name: override.text if override.group else override.values for name, override in own.items()}
     swept = {name: values for name, values in swept.items() if len(values) > 1}
     found = []
-    for grid in _as_grids(vary):
+    for grid in arms.chosen(_as_grids(vary), {name: override.text for name, override in own.items() if override.group}):
         kept = {
             axis: values if isinstance(values, list) else [values] for axis, values in grid.items() if axis not in own
         }

@@ -41,7 +41,7 @@ def run(overrides: list[str]) -> int:
     arguments = _with_code(arguments)
     for argument in arguments:
         check_override(argument)
-    return _hydra(["--multirun", *map(_forced, arguments)])
+    return _hydra(["--multirun", *(_quoted(_forced(argument)) for argument in arguments)])
 
 
 def _with_code(arguments: list[str]) -> list[str]:
@@ -114,6 +114,15 @@ def _forced(argument: str) -> str:
     name = plain.partition("=")[0]
     ours = name in checks.known_fields() or checks.is_argument(name)
     return f"++{plain}" if ours and name not in GROUPS else argument
+
+
+def _quoted(argument: str) -> str:
+    """In quotes, where it is a text that Hydra's grammar takes only so: other letters than a to z, or a second =."""
+    name, equals, value = argument.partition("=")
+    plain = not any(sign in value for sign in "\"'[](){},$\n")
+    if equals and plain and ("=" in value or not value.isascii()) and not name.startswith("hydra"):
+        return f"{name}='{value}'"
+    return argument
 
 
 @contextlib.contextmanager

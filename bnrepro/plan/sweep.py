@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
-from bnrepro.core import own_code, records, run_dir
+from bnrepro.core import memory, own_code, records, run_dir
 from bnrepro.core.checks import ConfigError, build
 from bnrepro.core.identity import as_dict
 from bnrepro.core.schema import Config
@@ -35,6 +35,8 @@ def run(planned: grid.Plan, command: str, launch: Callable[[list[grid.Job]], Non
     if planned.switches.dry_run:
         for job in planned.jobs:
             print(f"{_state(job):12} {job.directory}")
+        for line in data_lines(planned):
+            print(line)
         print(f"{len(planned.jobs)} runs, nothing started")
         return 0
     settled = (*records.RESULTS, *(() if planned.switches.retry_failed else ("failed",)))
@@ -49,6 +51,14 @@ def run(planned: grid.Plan, command: str, launch: Callable[[list[grid.Job]], Non
         launch(missing)
         missing = taken_over(missing) if here else []
     return summary(planned)
+
+
+def data_lines(planned: grid.Plan) -> list[str]:
+    """For each dataset that has to be there before the first run, where it is or what is missing."""
+    from bnrepro.data import sources
+
+    distinct = {repr(job.config.data): job.config.data for job in planned.jobs}
+    return list(dict.fromkeys(filter(None, map(sources.missing, distinct.values()))))
 
 
 def taken_over(jobs: list[grid.Job]) -> list[grid.Job]:
@@ -152,6 +162,8 @@ class Progress:
 
 def preflight(configs: list[Config], here: bool = True) -> None:
     """Load every dataset once and check the device, in a process that has torch, before the first run starts."""
+    if here:
+        check_memory(configs)
     context = processes()
     receiver, sender = context.Pipe(duplex=False)
     distinct = {repr(_asked(config)): config for config in configs}
@@ -173,6 +185,18 @@ def _asked(config: Config) -> tuple:
     """What `_check` looks at, so that a dataset is loaded once where all runs share it."""
     length = (config.schedule, config.train.steps) if config.schedule.warmup else ()
     return config.data, config.device, *length, *((config.model, config.optim) if config.code else ())
+
+
+def check_memory(configs: list[Config]) -> None:
+    """Raise ConfigError for a run that needs more memory than this machine has."""
+    held = memory.here()
+    for config in configs if held else ():
+        needed = memory.needed(config)
+        name = max(needed, key=lambda name: needed[name])
+        if needed[name] > held:
+            section, _, field = name.partition(".")
+            expected = f"needs {memory.shown(needed[name])} of memory, this machine has {memory.shown(held)}"
+            raise ConfigError(name, getattr(getattr(config, section), field), expected)
 
 
 def _check(frozen: list[dict], here: bool, sender) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import shlex
 import signal
 from collections.abc import Iterator
@@ -11,6 +12,8 @@ from typing import Any
 
 from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException
 from hydra.plugins.sweeper import Sweeper
 from omegaconf import DictConfig, OmegaConf, open_dict
 
@@ -22,6 +25,8 @@ ConfigStore.instance().store(
     group="hydra/sweeper", name="grid", provider="bnrepro",
     node={"_target_": "hydra_plugins.bnrepro_plugins.sweeper.GridSweeper"},
 )  # fmt: skip
+
+MOST = 10_000  # values of one field
 
 
 class GridSweeper(Sweeper):
@@ -101,8 +106,8 @@ def parse(arguments: list[str]) -> list[grid.Override]:
     for override in parser.parse_overrides(arguments):
         name, group = override.key_or_group, override.key_or_group in GROUPS
         if override.is_sweep_override():
-            elements = list(override.sweep_string_iterator())
             typed = (override.input_line or "").partition("=")[2]
+            elements = _elements(override, name, typed)
             if not elements:
                 raise ConfigError(name, typed, "holds no value")
             if name in switches.NAMES:
@@ -114,6 +119,17 @@ def parse(arguments: list[str]) -> list[grid.Override]:
             values, text = [override.value()], [line.lstrip("+") if group else line]
         found.append(grid.Override(name, values, text, group))
     return found
+
+
+def _elements(override: Override, name: str, typed: str) -> list[str]:
+    """The values of a sweep, as Hydra writes them. Raises ConfigError for one that has none or too many."""
+    try:
+        elements = list(itertools.islice(override.sweep_string_iterator(), MOST + 1))
+    except (HydraException, ValueError, ArithmeticError) as error:
+        raise ConfigError(name, typed, f"cannot be swept: {str(error).splitlines()[0]}") from None
+    if len(elements) > MOST:
+        raise ConfigError(name, typed, f"holds more than {MOST} values")
+    return elements
 
 
 def _quoted(text: str) -> str:
