@@ -10,7 +10,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from bnrepro.core import paths, records
+from bnrepro.core import experiment_file, paths, records
 
 PARTS = ("data", "draw", "claims")
 
@@ -38,9 +38,7 @@ def load(name: str) -> ModuleType:
 
 def about(name: str, folder: paths.Folder | None = None) -> dict[str, Any]:
     """conf/experiment/NAME.yaml as plain values: title, source, shows, cost, scales; of `folder`, else of its home."""
-    import yaml
-
-    return yaml.safe_load((folder or paths.home(name)).config_file(name).read_text(encoding="utf-8"))
+    return experiment_file.read((folder or paths.home(name)).config_file(name))
 
 
 @contextlib.contextmanager

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from bnrepro.core import checks, identity, own_code, paths, registry, schema
+from bnrepro.core import checks, experiment_file, identity, own_code, paths, registry, schema
 from bnrepro.core.registry import DATASETS, SCHEDULES
 from bnrepro.plan import engines, switches
 
@@ -53,7 +53,7 @@ def _with_code(arguments: list[str]) -> list[str]:
     if typed:
         found = yaml.safe_load(typed[-1].partition("=")[2])
     elif experiment in paths.experiments():
-        found = yaml.safe_load(paths.home(experiment).config_file(experiment).read_text(encoding="utf-8")).get("use")
+        found = experiment_file.read(paths.home(experiment).config_file(experiment)).get("use")
     else:
         found = None
     use = found if isinstance(found, list) else [found] if found else []

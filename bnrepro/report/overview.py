@@ -36,7 +36,10 @@ def _files(place: Path) -> set[str]:
 
 def experiment_line(name: str, place: Path, scale: str) -> str:
     """Name, state of the runs in `place`, their cost at this scale, source, and whose it is."""
-    facts = experiment.about(name)
+    try:
+        facts = experiment.about(name)
+    except records.RecordError as error:
+        return f"{name:18} broken: {error}"
     cost = (facts["scales"].get(scale) or {}).get("cost", "")
     return f"{name:18} {_state(place):22} {cost:28} {facts['source'].split(';')[0]}{paths.whose(name)}"
 
