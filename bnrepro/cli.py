@@ -19,6 +19,8 @@ EXAMPLES = {
     "new": "bnrepro new my_figure",
     "run": "bnrepro run sigmoid_gradients scale=laptop data.root=DIR model.width=50,100 dry_run=true",
     "reproduce": "bnrepro reproduce scale=quick",
+    "power": "bnrepro power placement batch_renorm --json",
+    "decide": "bnrepro decide placement batch_renorm scale=laptop data.root=DIR budget=6h",
     "draw": "bnrepro draw sigmoid_gradients scale=laptop",
     "report": "bnrepro report scale=laptop",
     "check": "bnrepro check",
@@ -76,10 +78,27 @@ def run(words: list[str]) -> int:
     from bnrepro.plan import hydra_app
 
     words = [_named(word) for word in words]
+    if any(word.partition("=")[0] in ("until", "budget") for word in words):
+        return decide(words)
     if not any(word.startswith("experiment=") for word in words):
         choices = ", ".join(paths.experiments())
         raise checks.ConfigError("experiment", None, f"must be one of {choices}")
     return hydra_app.run(words)
+
+
+def power(words: list[str], as_json: bool) -> int:
+    """which open claims further seeds would decide, with what chance, and what they cost"""
+    from bnrepro.evidence import verbs
+
+    names, _ = _split(words)
+    return verbs.show_power(names, dict(word.split("=", 1) for word in words if "=" in word), as_json)
+
+
+def decide(words: list[str]) -> int:
+    """run look after look until the claims are decided, hopeless, or budget=TIME is over"""
+    from bnrepro.evidence import verbs
+
+    return verbs.run_decide(words)
 
 
 def _named(word: str) -> str:
@@ -280,8 +299,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"bnrepro {bnrepro.__version__}")
     verbs = parser.add_subparsers(metavar="VERB", required=True)
-    functions = (list_experiments, new, run, reproduce, draw, report, check, status, inspect, data, publish)
-    for function in functions:
+    running, looking = (new, run, reproduce, power, decide, data), (draw, report, check, status, inspect, publish)
+    for function in (list_experiments, *running, *looking):
         name = function.__name__.split("_")[0]
         verb = verbs.add_parser(
             name, help=function.__doc__, description=function.__doc__, epilog=_epilog(name),
@@ -289,6 +308,7 @@ def _parser() -> argparse.ArgumentParser:
         )  # fmt: skip
         verb.add_argument("words", nargs="*", metavar="NAME or key=value")
         verb.set_defaults(verb=function)
+    verbs.choices["power"].add_argument("--json", action="store_true", dest="as_json", help="one entry a claim")
     flags = verbs.choices["inspect"]
     flags.add_argument(
         "--statistic", metavar="NAME", help="what to show, as layers.csv names it; default: the gradient"

@@ -22,6 +22,7 @@ BELOW = {
     "plan": {"core", "data", "models", "train"},
     "draw": {"core"},
     "report": {"core", "gradients", "draw"},
+    "evidence": {"core", "draw", "plan"},
 }
 EVERYWHERE_ELSE = {"cli.py", "__init__.py", "__main__.py"}
 FILES = sorted(path for path in HOME.rglob("*.py") if path.parent != HOME)

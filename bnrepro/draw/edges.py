@@ -11,8 +11,6 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from bnrepro.draw import points
-
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -59,6 +57,8 @@ def note(scores: pd.DataFrame, best: pd.DataFrame, over: str, by: list[str]) -> 
 
 def rows(found: Iterable[Edge]) -> pd.DataFrame:
     """For figure.csv, in the panel PANEL."""
+    from bnrepro.draw import points  # needs matplotlib, which a choice alone does not
+
     return points.frame(
         (PANEL, f"{edge.arm}: {edge.over}", edge.value, edge.score, edge.tried[0], edge.tried[-1], len(edge.tried))
         for edge in found

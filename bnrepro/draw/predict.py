@@ -57,7 +57,7 @@ class Forecast:
 
 def forecast(row: Any, plan: Sequence[int]) -> Forecast:
     """Of one row of claims.csv under a plan of looks; seeds of a pilot plan, and are not gone on from."""
-    counted = 0 if row.look.startswith("pilot") else int(row.n)
+    counted = _counted(row)
     ours, spread, bounds = on_scale(row)
     to_come, level = [n for n in plan if n > counted], looks.level(plan)
     stays = likely = dict.fromkeys(to_come, math.nan)
@@ -76,6 +76,13 @@ def forecast(row: Any, plan: Sequence[int]) -> Forecast:
         row.claim, row.verdict, int(row.n), counted, row.ours, spread, "logarithm" in row.method, look, needed,
         stays[look] if look else by_end, by_end, likely,
     )  # fmt: skip
+
+
+def _counted(row: Any) -> int:
+    """The seeds that its look has, as the column `look` of claims.csv tells it; those of a pilot count nothing."""
+    if row.look.startswith(("pilot", "fixed")):
+        return 0
+    return int(row.n) if row.look.startswith("before") else int(row.look.split()[0])
 
 
 def on_scale(row: Any) -> tuple[float, float, tuple[float, float]]:

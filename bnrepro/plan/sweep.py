@@ -17,7 +17,7 @@ from bnrepro.core import memory, own_code, records, run_dir
 from bnrepro.core.checks import ConfigError, build
 from bnrepro.core.identity import as_dict
 from bnrepro.core.schema import Config
-from bnrepro.plan import grid
+from bnrepro.plan import grid, limits
 from bnrepro.train import execute
 
 POLL = 0.5  # seconds between two looks at a run of another command
@@ -142,7 +142,7 @@ class Progress:
         self.bar.update()
         self.done += 1
         count = f"[{self.done:>{len(str(self.total))}}/{self.total}]"
-        self._line(f"{count} {state:11} {note.get('seconds', 0):6.1f} s  {directory.name}")
+        self._line(f"{count} {state:11} {note.get('seconds', 0):6.1f} s  {directory.name}{limits.left()}")
         if state == "failed":
             self._line(f"{'':14}{note.get('reason', '')}; see {directory / 'log.txt'}")
         for remark in note.get("notes", []):

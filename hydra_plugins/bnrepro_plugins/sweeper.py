@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import shlex
-import signal
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +15,7 @@ from hydra.plugins.sweeper import Sweeper
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from bnrepro.core.checks import ConfigError
-from bnrepro.plan import engines, grid, sweep, switches
+from bnrepro.plan import engines, grid, limits, sweep, switches
 from bnrepro.plan.hydra_app import GROUPS
 
 ConfigStore.instance().store(
@@ -64,39 +61,13 @@ class GridSweeper(Sweeper):
         """Whatever happens to the engine, the runs' own files say what was done; the same command continues."""
         overrides = [[f"run_dir={_quoted(str(job.directory))}"] for job in jobs]
         try:
-            with _time_limit(self.switches.engine_minutes):
+            minutes = self.switches.engine_minutes
+            with limits.time_limit(minutes and minutes * 60, "engine_minutes", minutes):
                 self.launcher.launch(overrides, initial_job_idx=0)
         except Exception as error:  # engines raise what they like when a job or a node is lost
             print(
                 f"{self.engine}: {type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}", flush=True
             )
-
-
-@contextlib.contextmanager
-def _time_limit(minutes: float | None) -> Iterator[None]:
-    """Raise TimeoutError in the driver: after a partition Ray's never returns, although its jobs are done."""
-    if minutes is None:
-        yield
-        return
-    if not hasattr(signal, "setitimer"):
-        raise ConfigError("engine_minutes", minutes, "needs a timer that this system does not have; use null")
-    over = []
-
-    def late(*_: object) -> None:
-        over.append(True)
-        raise KeyboardInterrupt  # Ray swallows whatever else a signal handler raises while it waits
-
-    previous = signal.signal(signal.SIGALRM, late)
-    signal.setitimer(signal.ITIMER_REAL, minutes * 60, 60)  # again each minute, where the first was lost
-    try:
-        yield
-    except KeyboardInterrupt:
-        if not over:
-            raise
-        raise TimeoutError(f"engine_minutes={minutes} are over") from None
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, previous)
 
 
 def parse(arguments: list[str]) -> list[grid.Override]:
