@@ -11,6 +11,7 @@ from pathlib import Path
 
 import bnrepro
 from bnrepro.core import checks, paths, records, schema
+from bnrepro.evidence import verbs as evidence
 
 DEFAULTS = {"scale": "quick", "out": "outputs"}
 
@@ -75,35 +76,17 @@ def new(words: list[str]) -> int:
 
 def run(words: list[str]) -> int:
     """plan the grid of an experiment and run what is missing; any field can be overridden or swept"""
+    from bnrepro.draw import experiment
     from bnrepro.plan import hydra_app
 
-    words = [_named(word) for word in words]
+    words = [f"experiment={word}" if word in paths.experiments() else word for word in words]
     if any(word.partition("=")[0] in ("until", "budget") for word in words):
-        return decide(words)
-    if not any(word.startswith("experiment=") for word in words):
-        choices = ", ".join(paths.experiments())
-        raise checks.ConfigError("experiment", None, f"must be one of {choices}")
+        return evidence.decide(words)
+    names = [word.partition("=")[2] for word in words if word.startswith("experiment=")]
+    if not names:
+        raise checks.ConfigError("experiment", None, f"must be one of {', '.join(paths.experiments())}")
+    experiment.rehearse(names[0])
     return hydra_app.run(words)
-
-
-def power(words: list[str], as_json: bool) -> int:
-    """which open claims further seeds would decide, with what chance, and what they cost"""
-    from bnrepro.evidence import verbs
-
-    names, _ = _split(words)
-    return verbs.show_power(names, dict(word.split("=", 1) for word in words if "=" in word), as_json)
-
-
-def decide(words: list[str]) -> int:
-    """run look after look until the claims are decided, hopeless, or budget=TIME is over"""
-    from bnrepro.evidence import verbs
-
-    return verbs.run_decide(words)
-
-
-def _named(word: str) -> str:
-    """`run NAME` is short for `run experiment=NAME`."""
-    return f"experiment={word}" if word in paths.experiments() else word
 
 
 def reproduce(words: list[str]) -> int:
@@ -299,8 +282,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"bnrepro {bnrepro.__version__}")
     verbs = parser.add_subparsers(metavar="VERB", required=True)
-    running, looking = (new, run, reproduce, power, decide, data), (draw, report, check, status, inspect, publish)
-    for function in (list_experiments, *running, *looking):
+    running = (list_experiments, new, run, reproduce, evidence.power, evidence.decide, data)
+    for function in (*running, draw, report, check, status, inspect, publish):
         name = function.__name__.split("_")[0]
         verb = verbs.add_parser(
             name, help=function.__doc__, description=function.__doc__, epilog=_epilog(name),
@@ -310,9 +293,7 @@ def _parser() -> argparse.ArgumentParser:
         verb.set_defaults(verb=function)
     verbs.choices["power"].add_argument("--json", action="store_true", dest="as_json", help="one entry a claim")
     flags = verbs.choices["inspect"]
-    flags.add_argument(
-        "--statistic", metavar="NAME", help="what to show, as layers.csv names it; default: the gradient"
-    )
+    flags.add_argument("--statistic", metavar="NAME", help="what to show, as in layers.csv; default: the gradient")
     flags.add_argument("--figure", metavar="FILE", help="write a picture too: .png, .svg or .pdf")
     flags.add_argument("--tensorboard", metavar="DIR", help="write every row as a scalar of TensorBoard too")
     flags.add_argument("--out", metavar="DIR", default="outputs", help="where runs are looked for by name")

@@ -23,6 +23,8 @@ ELSEWHERE = {  # beginning of a command: what runs it, or why nothing does
     "bnrepro check": "tests/test_publish.py, on one experiment: all take 18 s",
     "bnrepro report --committed": "tests/test_page.py",
     "bnrepro publish": "tests/test_publish.py: it rewrites results/",
+    "bnrepro decide": "tests/test_decide.py, with made-up runs: hours of training",
+    "bnrepro run NAME until=decided": "the same",
     "bnrepro reproduce": "make quickstart: minutes of training",
     "bnrepro run my_figure": "tests/test_package.py trains what `new` wrote",
     "bnrepro draw my_figure": "the same",

@@ -15,6 +15,10 @@ FACTOR = 2.0  # a size that misses the paper's by more is told beside a sign tha
 VERDICTS = ("reproduced", "not reproduced", "inconclusive", "not enough runs", "pilot")
 
 
+class ClaimError(ValueError):
+    """A claim that no runs could decide, whatever they show."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Claim:
     """Reproduced when the whole interval of `ours` lies within [least, most], not reproduced when wholly outside.
@@ -24,7 +28,7 @@ class Claim:
     three constructors, which say of which of KINDS a claim is. `theirs` is the paper's number in the units of ours,
     where it has one: of a sign that is right and a size that is not, the statement then says so.
 
-    Raises ValueError for bounds that cannot hold, or none.
+    Raises ClaimError for bounds that cannot hold, or none.
     """
 
     claim: str
@@ -41,9 +45,9 @@ class Claim:
 
     def __post_init__(self) -> None:
         if math.isinf(self.least) and math.isinf(self.most):
-            raise ValueError(f"claim {self.claim}: no bound; give least, most or both")
+            raise ClaimError(f"claim {self.claim}: no bound; give least, most or both")
         if not self.least <= self.most:
-            raise ValueError(f"claim {self.claim}: least={self.least:g} is above most={self.most:g}")
+            raise ClaimError(f"claim {self.claim}: least={self.least:g} is above most={self.most:g}")
 
     @classmethod
     def identity(cls, **fields: Any) -> Claim:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
+import itertools
 import traceback
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +12,7 @@ from types import ModuleType
 from typing import Any
 
 from bnrepro.core import experiment_file, paths, records
+from bnrepro.draw.claims import ClaimError
 
 PARTS = ("data", "draw", "claims")
 
@@ -34,6 +36,44 @@ def load(name: str) -> ModuleType:
     if missing := [part for part in PARTS if not callable(getattr(module, part, None))]:
         raise ExperimentError(f"{path}: no function {', '.join(missing)}; it must have {', '.join(PARTS)}")
     return module
+
+
+def rehearse(name: str) -> None:
+    """Load experiments/NAME.py and ask for its claims without any run, so that a mistake costs no hours of training.
+
+    Raises ExperimentError for a file that cannot be loaded, a name that is nowhere defined, or claims that cannot be
+    judged. Whatever else is raised there may be for want of runs.
+    """
+    import pandas as pd
+
+    from bnrepro.draw import verdicts
+
+    if name not in paths.experiments():  # the plan says so, with the names that are nearest
+        return
+    module, runs = load(name), pd.DataFrame(_planned(about(name)))
+    runs = runs.assign(run=[f"run {number}" for number in runs.index], experiment=name, scale="quick", status="pending")
+    runs = runs.reindex(columns=[*records.COLUMNS["runs"], *(set(runs) - set(records.COLUMNS["runs"]))])
+    settings = runs[["run", "seed", "status", *records.varied(runs)]]
+    none = [pd.DataFrame(columns=records.COLUMNS[table]).merge(settings, on="run") for table in ("metrics", "layers")]
+    none = [table.astype({"value": float, "step": float}) for table in none]
+    empty = records.Tables(runs, *none)
+    with blamed(paths.home(name).script(name)):
+        try:
+            verdicts.check(module.claims(empty))
+        except (NameError, ImportError, ClaimError):
+            raise
+        except Exception:
+            return
+
+
+def _planned(facts: dict[str, Any]) -> list[dict[str, Any]]:
+    """The settings of the runs that the quick scale's `vary` asks for, with one seed."""
+    vary = (facts["scales"].get("quick") or {}).get("vary", facts.get("vary")) or {}
+    rows = []
+    for grid in vary if isinstance(vary, list) else [vary]:
+        lists = [value if isinstance(value, list) else [value] for value in grid.values()]
+        rows += [dict(zip(grid, point, strict=True)) | {"seed": 0} for point in itertools.product(*lists)]
+    return rows
 
 
 def about(name: str, folder: paths.Folder | None = None) -> dict[str, Any]:

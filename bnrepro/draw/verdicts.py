@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from bnrepro.core.records import COLUMNS, RESULTS, Tables
 from bnrepro.draw import looks, stats
-from bnrepro.draw.claims import Claim
+from bnrepro.draw.claims import Claim, ClaimError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -26,15 +26,26 @@ DECIDED = ("reproduced", "not reproduced")
 def frame(claims: Claims, tables: Tables, plan: Sequence[int] | None) -> pd.DataFrame:
     """The table claims.csv; `plan` is the numbers of seeds of the looks, None for all seeds at once.
 
-    Raises ValueError for two claims of one name.
+    Raises ClaimError for two claims of one name.
     """
     import pandas as pd
 
     judged = _fixed(claims, tables) if plan is None else _by_looks(claims, tables, plan)
-    names = [row["claim"] for row in judged]
-    if twice := sorted({name for name in names if names.count(name) > 1}):
-        raise ValueError(f"two claims are called {twice[0]}")
+    _once([row["claim"] for row in judged])
     return pd.DataFrame(judged, columns=COLUMNS["claims"])
+
+
+def check(claims: Iterable[Claim]) -> None:
+    """Raise ClaimError for claims that no runs could decide: none at all, or two of one name."""
+    names = [claim.claim for claim in claims]
+    if not names:
+        raise ClaimError("no claims")
+    _once(names)
+
+
+def _once(names: list[str]) -> None:
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise ClaimError(f"two claims are called {twice[0]}")
 
 
 def _fixed(claims: Claims, tables: Tables) -> list[dict]:

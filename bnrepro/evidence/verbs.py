@@ -1,4 +1,4 @@
-"""What `bnrepro power` and `bnrepro decide` are given, as words, turned into what they do."""
+"""`bnrepro power` and `bnrepro decide`: the words that they are given, checked and handed on."""
 
 from __future__ import annotations
 
@@ -8,60 +8,65 @@ from pathlib import Path
 from bnrepro.core import paths, records
 from bnrepro.core.checks import ConfigError, one_of
 from bnrepro.core.schema import SCALES
-from bnrepro.evidence import decide, power
 
-OWN = ("until", "budget")
+OURS = ("until", "budget", "experiment")  # everything else of a decision goes on to every sweep
+NOT_OURS = ("seed", "dry_run", "launch", "engine_minutes")
 
 
-def show_power(names: list[str], options: dict[str, str], as_json: bool) -> int:
-    """Of the published results, or of OUT/SCALE where either is given; all experiments that have claims, if none is."""
+def power(words: list[str], as_json: bool) -> int:
+    """which open claims further seeds would decide, with what chance and cost: of results/, or of scale= and out="""
+    from bnrepro.evidence import power as forecasts
+
+    names, options = _split(words)
+    for key in options.keys() - {"scale", "out"}:
+        raise ConfigError(key, options[key], one_of(key, ("scale", "out")))
     homes = {name: _home(name, options) for name in names or paths.experiments()}
     if not names:
         homes = {name: home for name, home in homes.items() if (home / "claims.csv").exists()}
     if not homes:
         raise records.RecordError("no claims there; draw them: bnrepro draw")
-    found = [power.outlook(name, home) for name, home in homes.items()]
-    print(json.dumps(power.as_values(found), indent=1) if as_json else power.text(found))
+    found = [forecasts.outlook(name, home) for name, home in homes.items()]
+    print(json.dumps(forecasts.as_values(found), indent=1) if as_json else forecasts.text(found))
     return 0
 
 
-def _home(name: str, options: dict[str, str]) -> Path:
-    if name not in paths.experiments():
-        raise ConfigError("experiment", name, one_of(name, paths.experiments()))
-    if not options:
-        return paths.home(name).results / name
-    return Path(options.get("out", "outputs")) / options.get("scale", "quick") / name
-
-
-def run_decide(words: list[str]) -> int:
-    """NAMES and overrides, with until=decided and budget=TIME, which are ours; the rest goes on to every sweep."""
+def decide(words: list[str]) -> int:
+    """run look after look until the claims are decided, hopeless, or budget=TIME is over"""
+    from bnrepro.evidence import decide as loop
     from bnrepro.plan import hydra_app
 
-    options = dict(word.split("=", 1) for word in words if "=" in word)
-    names = [word for word in words if "=" not in word] + [options[key] for key in ("experiment",) if key in options]
+    names, options = _split(words)
     if not names:
-        raise ConfigError("experiment", None, f"name the experiments: {', '.join(paths.experiments())}")
-    for name in names:
-        if name not in paths.experiments():
-            raise ConfigError("experiment", name, one_of(name, paths.experiments()))
-    _check(options)
-    taken = (*OWN, "experiment", "seed")
-    overrides = [word for word in words if "=" in word and word.partition("=")[0] not in taken]
+        raise ConfigError("experiment", None, f"name at least one of {', '.join(paths.experiments())}")
+    if options.get("until", "decided") != "decided":
+        raise ConfigError("until", options["until"], "must be decided")
+    for name in NOT_OURS:
+        if name in options:
+            reason = "not with until=decided: its plan of looks says which seeds, and budget=TIME for how long"
+            raise ConfigError(name, options[name], reason)
     told = options.get("budget", "")
-    budget = decide.seconds_of(told) if told else None
+    budget = loop.seconds_of(told) if told else None
+    overrides = tuple(word for word in words if "=" in word and word.partition("=")[0] not in OURS)
     scale, out = options.get("scale", "quick"), Path(options.get("out", "outputs"))
-    asked = decide.Request(tuple(dict.fromkeys(names)), tuple(overrides), scale, out, budget, told)
-    code = decide.run(asked, hydra_app.run)
-    print(f"steps: {asked.out / asked.scale / 'steps.csv'}; verdicts: bnrepro draw or report")
+    asked = loop.Request(tuple(dict.fromkeys(names)), overrides, scale, out, budget, told)
+    code = loop.run(asked, hydra_app.run)
+    print(f"steps: {out / scale / 'steps.csv'}; figures and verdicts: {out / scale}")
     return code
 
 
-def _check(options: dict[str, str]) -> None:
-    if options.get("until", "decided") != "decided":
-        raise ConfigError("until", options["until"], "must be decided")
+def _split(words: list[str]) -> tuple[list[str], dict[str, str]]:
+    """Names of experiments, also as experiment=NAME, and key=value options."""
+    options = dict(word.split("=", 1) for word in words if "=" in word)
+    names = [word for word in words if "=" not in word] + [options[key] for key in ("experiment",) if key in options]
+    for name in names:
+        if name not in paths.experiments():
+            raise ConfigError("experiment", name, one_of(name, paths.experiments()))
     if options.get("scale", "quick") not in SCALES:
         raise ConfigError("scale", options["scale"], one_of(options["scale"], SCALES))
-    for name in ("seed", "dry_run", "launch", "engine_minutes"):
-        if name in options:
-            raise ConfigError(name, options[name], "is not for until=decided: the plan of looks says which seeds, "
-                              "and budget=TIME for how long")  # fmt: skip
+    return names, options
+
+
+def _home(name: str, options: dict[str, str]) -> Path:
+    if not options:
+        return paths.home(name).results / name
+    return Path(options.get("out", "outputs")) / options.get("scale", "quick") / name

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bnrepro.core import files, paths, records
-from bnrepro.draw import claims, experiment
+from bnrepro.draw import claims, errors, experiment
 from bnrepro.report import index
 
 if TYPE_CHECKING:
@@ -42,6 +42,8 @@ def outdated() -> list[str]:
 
 def summary() -> str:
     """Counts of verdicts, and one claim of each experiment whose YAML names its `headline`."""
+    import pandas as pd
+
     judged = _judged()
     counts = dict.fromkeys(claims.VERDICTS, 0)
     rows = []
@@ -53,7 +55,8 @@ def summary() -> str:
             link = f"[{row.statement}](results/README.md#{_anchor(_title(name))})"
             rows.append((link, row.paper, claims.number(row), row.n, f"**{row.verdict}**"))
     total = _table(["", "claims", *claims.VERDICTS], [["all", sum(counts.values()), *counts.values()]])
-    return "\n".join([BEGIN + "\n", total, _table(COLUMNS, rows), END])
+    said = "\n".join(f"- {line}" for line in errors.lines(pd.concat(judged.values()))) + "\n" if judged else ""
+    return "\n".join([BEGIN + "\n", total, said, _table(COLUMNS, rows), END])
 
 
 def whole() -> str:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bnrepro.core import files, identity, paths, records, schema
-from bnrepro.draw import claims, experiment, figures
+from bnrepro.draw import claims, errors, experiment, figures
 from bnrepro.gradients import view
 from bnrepro.report import deviations, publish
 
@@ -58,6 +58,7 @@ class Setting:
 def write(places: dict[str, Path], target: Path, committed: bool) -> None:
     """The page of experiments that are drawn: {name: directory}; `committed`: they are copies of results/."""
     import jinja2
+    import pandas as pd
 
     environment = jinja2.Environment(
         autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
@@ -65,9 +66,11 @@ def write(places: dict[str, Path], target: Path, committed: bool) -> None:
     environment.filters["prose"] = prose
     template = environment.from_string(Path(__file__).with_name("page.html.jinja").read_text())
     experiments = [_experiment(name, home, committed) for name, home in places.items()]
+    judged = pd.concat([records.read(home / "claims.csv", "claims") for home in places.values()])
     text = template.render(
-        experiments=experiments, checklist=CHECKLIST, verdicts=MARKS, general=deviations.general(), committed=committed
-    )
+        experiments=experiments, checklist=CHECKLIST, verdicts=MARKS, general=deviations.general(), committed=committed,
+        together=errors.lines(judged),
+    )  # fmt: skip
     files.write_text(text, target)
 
 
