@@ -30,7 +30,8 @@ Floats = npt.NDArray[np.float64]
 class Forecast:
     """One open claim: what its seeds say now, and what the looks to come would make of it.
 
-    `spread` is the standard deviation over seeds, of the logarithm where `logarithmic`. `look` is the planned look at
+    `counted` of its seeds count, and `looked` says whether a look was taken. `spread` is the standard deviation over
+    seeds, of the logarithm where `logarithmic`. `look` is the planned look at
     which the interval would leave the bounds if estimate and spread stay, None where none is planned that late;
     `chance` that of a decision at it or before it, `by_end` by the last look. `likely` has the chance of a decision by
     each look to come if the estimate may be as wrong as its interval says. Chances are nan without an interval.
@@ -40,6 +41,7 @@ class Forecast:
     verdict: str
     n: int
     counted: int
+    looked: bool
     estimate: float
     spread: float
     logarithmic: bool
@@ -51,8 +53,8 @@ class Forecast:
 
     @property
     def hopeless(self) -> bool:
-        """No look to come decides it with a chance of HOPELESS, as far as the seeds that count can say."""
-        return self.counted > 0 and not max([0.0, *self.likely.values()]) >= HOPELESS
+        """No look to come decides it with a chance of HOPELESS, as far as a look that was taken can say."""
+        return self.looked and not max([0.0, *self.likely.values()]) >= HOPELESS
 
 
 def forecast(row: Any, plan: Sequence[int]) -> Forecast:
@@ -73,8 +75,8 @@ def forecast(row: Any, plan: Sequence[int]) -> Forecast:
     look = next((n for n in to_come if needed is not None and n >= needed), None)
     by_end = stays[to_come[-1]] if to_come else math.nan
     return Forecast(
-        row.claim, row.verdict, int(row.n), counted, row.ours, spread, "logarithm" in row.method, look, needed,
-        stays[look] if look else by_end, by_end, likely,
+        row.claim, row.verdict, int(row.n), counted, " of " in row.look, row.ours, spread, "logarithm" in row.method,
+        look, needed, stays[look] if look else by_end, by_end, likely,
     )  # fmt: skip
 
 
