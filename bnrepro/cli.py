@@ -73,12 +73,14 @@ def new(words: list[str]) -> int:
 
 def run(words: list[str]) -> int:
     """plan the grid of an experiment and run what is missing; any field can be overridden or swept"""
+    from bnrepro.draw import experiment
     from bnrepro.plan import hydra_app
 
     words = [_named(word) for word in words]
     if not any(word.startswith("experiment=") for word in words):
-        choices = ", ".join(paths.experiments())
-        raise checks.ConfigError("experiment", None, f"must be one of {choices}")
+        raise checks.ConfigError("experiment", None, f"must be one of {', '.join(paths.experiments())}")
+    for name in {word.partition("=")[2] for word in words} & set(paths.experiments()):
+        experiment.load(name)  # so that what draws is not found broken after hours of training
     return hydra_app.run(words)
 
 
