@@ -196,7 +196,9 @@ def _asked(config: Config) -> tuple:
 def check_memory(configs: list[Config]) -> None:
     """Raise ConfigError for a run that needs more memory than this machine has."""
     held = memory.here()
-    for config in configs if held else ():
+    if not held:
+        return
+    for config in configs:
         needed = memory.needed(config)
         name = max(needed, key=lambda name: needed[name])
         if needed[name] > held:
