@@ -187,12 +187,10 @@ def status(words: list[str]) -> int:
 
 def inspect(runs: list[str], statistic: str | None, figure: str | None, tensorboard: str | None, out: str) -> int:
     """gradients of one run, or of two side by side: heat map, curves, and what they mean"""
-    from bnrepro.gradients import view
+    from bnrepro.gradients import terminal, view
 
     if len(runs) not in (1, 2):
         raise records.RecordError(f"inspect: {len(runs)} runs given; give one or two, each by directory or name")
-    from bnrepro.gradients import terminal
-
     looks = [view.find(run, Path(out)) for run in runs]
     terminal.show(looks, statistic)
     if figure:

@@ -143,7 +143,8 @@ def _shift(tables: Tables) -> pd.DataFrame:
     rows = tables.layers[tables.layers["statistic"].str.startswith("ics_")]
     rows = rows.assign(net=select.net(rows)).rename(columns={"model.norm": "norm", "optim.lr": "rate"})
     keys = ["run", "net", "rate", "norm", "seed", "step", "depth"]
-    wide = rows.pivot(index=keys, columns="statistic", values="value").reset_index()
+    wide = rows.pivot(index=keys, columns="statistic", values="value")
+    wide = wide.reindex(columns=["ics_norm", "ics_distance", "ics_cosine"]).reset_index()
     wide["relative"] = wide["ics_distance"] / wide["ics_norm"]
     wide = wide[np.isfinite(wide["relative"]) & (wide["ics_distance"] > 0)]
     losses = select.metric(tables, "batch", "loss").set_index(["run", "step"])["value"].rename("loss")

@@ -128,7 +128,8 @@ def _probed(tables: Tables) -> pd.DataFrame:
     keys = ["net", "norm", "seed", "step"]
     norms = rows[rows["metric"] == "gradient_norm"].set_index(keys)["value"]
     wide = rows[rows["eta"] > 0].pivot(index=[*keys, "eta"], columns="metric", values="value")
-    wide = wide.rename(columns={"gradient_change": "change"}).reset_index().sort_values([*keys, "eta"])
+    wide = wide.reindex(columns=["loss", "gradient_change"]).rename(columns={"gradient_change": "change"})
+    wide = wide.reset_index().sort_values([*keys, "eta"])
     for name in ("loss", "change"):
         wide[name] = select.finite(wide[name], [wide["net"]])
     wide["beta"] = wide["change"] / (wide["eta"] * wide.set_index(keys).index.map(norms).to_numpy(dtype=float))

@@ -439,6 +439,19 @@ def test_a_dry_run_tells_that_data_are_not_there(bnrepro):
     assert (code, err) == (0, "") and "data: mnist is not in gone/MNIST/raw" in out
 
 
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [("def data(:", "line 1: invalid syntax"), ("import nothing_of_this_name", "line 1: ModuleNotFoundError"),
+     ("", "no function data, draw, claims")],
+)  # fmt: skip
+def test_a_script_that_cannot_draw_is_named_before_the_first_step(refused, elsewhere, text, said):
+    for path in (elsewhere / "conf" / "experiment" / "mine.yaml", elsewhere / "experiments" / "mine.py"):
+        path.parent.mkdir(parents=True)
+        path.write_text(text if path.suffix == ".py" else "title: x\nsource: y\nscales: {quick: {}}")
+    line = refused("run", "mine")
+    assert f"experiments/mine.py{', ' if said.startswith('line') else ': '}{said}" in line
+
+
 # Help, and what is imported
 
 

@@ -49,6 +49,9 @@ def test_losses_are_compared_by_the_area_under_their_logarithm_and_not_by_the_la
 @pytest.mark.parametrize(("name", "most"), [("ics", 10), ("landscape", 7), ("lp_norms", 21)])
 def test_claims_have_names_of_their_own_ask_for_eight_seeds(name, most):
     """Whatever is published: a number is claimed once, and the plan of looks is that of the rule."""
-    found = experiment.load(name).claims(records.load(paths.RESULTS / name))
+    tables, claims = records.load(paths.RESULTS / name), experiment.load(name).claims
+    found = claims(tables)
     assert len({claim.claim for claim in found}) == len({claim.statement for claim in found}) == len(found) == most
     assert all(claim.needed == 8 for claim in found) and experiment.about(name)["looks"] == [8, 16]
+    none = SimpleNamespace(**{name: table[:0] for name, table in vars(tables).items()})
+    assert [claim.claim for claim in claims(none)] == [claim.claim for claim in found]  # before the first look

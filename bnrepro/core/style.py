@@ -77,7 +77,7 @@ def learn(looks: dict[str, dict[str, str]]) -> None:
     ARMS.update({name: {**look} for name, look in looks.items() if name not in OWN})
 
 
-def arm(series: str) -> dict[str, object]:
+def arm(series: str) -> dict[str, Any]:
     """Colour, marker and line of a series, from its arm: the text before the first comma ("batch, width 200")."""
     name = series.split(",")[0].strip()
     if name in ARMS:

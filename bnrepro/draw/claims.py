@@ -118,7 +118,7 @@ def bounds(rule: str) -> tuple[float, float]:
     return float(low or least or -math.inf), float(high or most or math.inf)
 
 
-def number(row) -> str:
+def number(row: Any) -> str:
     """Our value of one row of claims.csv, with its interval."""
     if row.n == 0:
         return "none"

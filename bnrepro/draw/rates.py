@@ -8,7 +8,7 @@ one step of it. Frames of artists have a row a run, or a state: x (the rate), y,
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -36,6 +36,7 @@ def judged(ends: pd.DataFrame, least: float) -> pd.DataFrame:
 def by_rate(states: pd.DataFrame) -> dict[tuple[str, str], dict[float, list[str]]]:
     """{(panel, norm): {rate: states of its runs}}"""
     found: dict[tuple[str, str], dict[float, list[str]]] = {}
+    run: Any  # as pandas does not type the columns
     for run in states.itertuples():
         found.setdefault((run.panel, run.norm), {}).setdefault(run.rate, []).append(run.state)
     return found
@@ -79,8 +80,8 @@ def accuracies(axis: Axes, norm: str, tested: pd.DataFrame, checked: pd.DataFram
     counts = tested["status"].value_counts()
     label = style.label(norm, len(tested), **{status: counts.get(status, 0) for status in style.STATUS_MARKS})
     mean, on_valid = tested.groupby("x")["y"].mean(), checked.groupby("x")["y"].mean()
-    axis.plot(mean.index, mean.values, **look | {"marker": "", "label": label})
-    axis.plot(on_valid.index, on_valid.values, color=color, linestyle=":", linewidth=0.8)
+    axis.plot(mean.index, mean.to_numpy(), **look | {"marker": "", "label": label})
+    axis.plot(on_valid.index, on_valid.to_numpy(), color=color, linestyle=":", linewidth=0.8)
     higher = best[best["y"].to_numpy() > tested["y"].to_numpy()]
     axis.plot(higher.x, higher.y, marker=look["marker"], fillstyle="none", alpha=0.5, linestyle="none", color=color)
     marks(axis, norm, tested)
@@ -90,7 +91,7 @@ def losses(axis: Axes, norm: str, runs: pd.DataFrame) -> None:
     """The geometric mean of the runs that did not diverge, and every run; diverged ones at the upper edge."""
     finite = runs[runs["y"] > 0]
     mean = np.exp(np.log(finite["y"]).groupby(finite["x"]).mean())
-    axis.plot(mean.index, mean.values, **style.arm(norm) | {"marker": ""})
+    axis.plot(mean.index, mean.to_numpy(), **style.arm(norm) | {"marker": ""})
     marks(axis, norm, finite)
     lost = runs[runs["status"] == "diverged"]
     if len(lost):  # no marks at all would count as marks at the corner of the figure
@@ -102,7 +103,7 @@ def marks(axis: Axes, norm: str, runs: pd.DataFrame) -> None:
     look = style.arm(norm)
     for status, group in runs.groupby("status"):
         lost = status in style.STATUS_MARKS
-        marker, size = (style.STATUS_MARKS[status], 7) if lost else (look["marker"], 3.5)
+        marker, size = (style.STATUS_MARKS[str(status)], 7) if lost else (look["marker"], 3.5)
         axis.plot(group.x, group.y, linestyle="none", color=look["color"], marker=marker, markersize=size)
 
 
@@ -111,6 +112,7 @@ def regions(axis: Axes, norm: str, place: int, shares: pd.DataFrame) -> None:
     color, rates = style.arm(norm)["color"], np.sort(shares["x"].unique())
     half = np.sqrt(np.exp(np.diff(np.log(rates)).mean())) if len(rates) > 1 else 2.0
     bottom = dict.fromkeys(rates, float(place))
+    cell: Any
     for state, alpha in STATES.items():
         for cell in shares[shares["status"] == state].itertuples():
             width = {"x": cell.x / half, "width": cell.x * (half - 1 / half), "align": "edge"}
@@ -124,8 +126,8 @@ def key() -> list[Line2D]:
     """What lines, marks and regions mean, whatever the arm."""
     from matplotlib.lines import Line2D
 
-    grey = {"color": style.GREY}
-    look = {"linestyle": "none", "markersize": 4.5, **grey}
+    grey: dict[str, Any] = {"color": style.GREY}
+    look: dict[str, Any] = {"linestyle": "none", "markersize": 4.5, **grey}
     lost = style.STATUS_MARKS.items()
     return [
         Line2D([], [], **grey, label="mean, final test accuracy"),

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from bnrepro.core.records import COLUMNS, RESULTS, Tables
 from bnrepro.draw import looks, stats
@@ -60,7 +60,8 @@ def _by_looks(claims: Claims, tables: Tables, plan: Sequence[int]) -> list[dict]
         return [_row(claim, stats.LEVEL, f"before {planned}", "not enough runs") for claim in claims(_of(tables, []))]
     if not counted:
         return [_row(claim, stats.LEVEL, f"pilot, planned {planned}", "pilot") for claim in claims(tables)]
-    level, rows = looks.level(plan), {}
+    level = looks.level(plan)
+    rows: dict[str, dict[str, Any]] = {}
     for n in [n for n in plan if n <= len(counted)]:
         for claim in claims(_of(tables, counted[:n])):
             if claim.claim not in rows or rows[claim.claim]["verdict"] not in DECIDED:

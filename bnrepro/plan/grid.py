@@ -74,8 +74,8 @@ class Fit:
         section, _, leaf = name.partition(".")
         if section not in self.sections or name in self.typed:
             return True
-        kind = values[section]["kind"]
-        if leaf.partition(".")[0] in _names(KINDS[section][kind]):
+        kind = values[section].get("kind")  # missing where the user took the choice away, which is refused later
+        if kind not in KINDS[section] or leaf.partition(".")[0] in _names(KINDS[section][kind]):
             return True
         self.lacking[f"{section}={kind}", name] = None
         return False

@@ -8,8 +8,9 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 from bnrepro.core import checks, experiment_file, identity, own_code, paths, registry, schema
@@ -66,8 +67,8 @@ def _with_code(arguments: list[str]) -> list[str]:
 
 def choices(group: str) -> list[str]:
     """The names that can be typed for a group: files of conf/, and what a user's code has registered."""
-    registered = {"data": DATASETS.keys() - DATASETS.own, "schedule": SCHEDULES.keys() - SCHEDULES.own}
-    registered |= {"model": registry.MODELS.keys(), "optim": registry.OPTIMIZERS.keys()}
+    registered: dict[str, Iterable[str]] = {"model": registry.MODELS, "optim": registry.OPTIMIZERS}
+    registered |= {"data": DATASETS.keys() - DATASETS.own, "schedule": SCHEDULES.keys() - SCHEDULES.own}
     return sorted({*paths.choices(group), *registered.get(group, ())})
 
 
@@ -102,7 +103,7 @@ def _check_choice(name: str, value: str) -> None:
         allowed = paths.experiments() if name == "experiment" else choices("data" if name == "cifar" else name)
     for word in value.split(","):
         if word.strip("\"' ") not in allowed:
-            more = "; any other of torch.optim: optim=torch optim.name=AdamW" if name == "optim" else ""
+            more = " (any other of torch.optim: optim=torch optim.name=AdamW)" if name == "optim" else ""
             raise checks.ConfigError(name, word, checks.one_of(word, allowed) + more)
     if name in ("experiment", "scale") and "," in value:
         raise checks.ConfigError(name, value, "only one at a time; `bnrepro reproduce` takes several experiments")
@@ -131,20 +132,20 @@ def _save_before_requeue() -> Iterator[None]:
 
     A run that is training gets SIGTERM first, at which it saves and stops.
     """
-    warning = getattr(signal, "SIGUSR2", None)  # Unix only, as Slurm is
-    requeue, idle = warning and signal.getsignal(warning), signal.getsignal(signal.SIGTERM)
-    warned = []
+    warning: int | None = getattr(signal, "SIGUSR2", None)  # Unix only, as Slurm is
+    idle, warned = signal.getsignal(signal.SIGTERM), []
+    requeue = signal.getsignal(warning) if warning else None
+    if warning is None or not callable(requeue):  # another engine than Slurm
+        yield
+        return
 
-    def warn(number: int, frame: object) -> None:
+    def warn(number: int, frame: FrameType | None) -> None:
         if signal.getsignal(signal.SIGTERM) == idle:
             requeue(number, frame)
         else:
             warned.append(number)
             signal.raise_signal(signal.SIGTERM)
 
-    if not callable(requeue):  # another engine than Slurm
-        yield
-        return
     signal.signal(warning, warn)
     try:
         yield
@@ -185,13 +186,13 @@ def _store_defaults() -> None:
     }
     base |= {"train": dataclasses.asdict(schema.Train()), "probes": dataclasses.asdict(schema.Probes())}
     store.store(name="_base", node=base | switches.defaults(), provider="bnrepro")
-    for group, cls in (("data", schema.Data), ("schedule", schema.Schedule)):
-        store.store(group=group, name=f"_{group}", node=dataclasses.asdict(cls()), provider="bnrepro")
+    for group, plain in (("data", schema.Data), ("schedule", schema.Schedule)):
+        store.store(group=group, name=f"_{group}", node=dataclasses.asdict(plain()), provider="bnrepro")
     for group, kinds in schema.KINDS.items():
         for kind, cls in kinds.items():
             store.store(group=group, name=f"_{kind}", node=dataclasses.asdict(cls()), provider="bnrepro")
             if kind in registry.MODELS or kind in registry.OPTIMIZERS:
                 store.store(group=group, name=kind, node=dataclasses.asdict(cls()), provider="bnrepro")
-    for group, cls, names in (("data", schema.Data, DATASETS), ("schedule", schema.Schedule, SCHEDULES)):
+    for group, plain, names in (("data", schema.Data, DATASETS), ("schedule", schema.Schedule, SCHEDULES)):
         for kind in names.keys() - names.own:
-            store.store(group=group, name=kind, node=dataclasses.asdict(cls(kind=kind)), provider="bnrepro")
+            store.store(group=group, name=kind, node=dataclasses.asdict(plain(kind=kind)), provider="bnrepro")

@@ -12,6 +12,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from bnrepro.core import memory, own_code, records, run_dir
 from bnrepro.core.checks import ConfigError, build
@@ -19,6 +20,11 @@ from bnrepro.core.identity import as_dict
 from bnrepro.core.schema import Config
 from bnrepro.plan import grid, limits
 from bnrepro.train import execute
+
+if TYPE_CHECKING:
+    import torch
+
+    from bnrepro.data.batches import Dataset
 
 POLL = 0.5  # seconds between two looks at a run of another command
 GRACE = 4.0  # seconds in which a worker whose parent is gone saves its run
@@ -87,7 +93,7 @@ def summary(planned: grid.Plan) -> int:
     return 0 if all(state in records.RESULTS for state in found) else 1
 
 
-def processes() -> multiprocessing.context.BaseContext:
+def processes() -> multiprocessing.context.SpawnContext | multiprocessing.context.ForkServerContext:
     """How processes of runs start: from a fork server that has imported torch once, in milliseconds; else spawned."""
     if "forkserver" not in multiprocessing.get_all_start_methods():
         return multiprocessing.get_context("spawn")
@@ -190,7 +196,9 @@ def _asked(config: Config) -> tuple:
 def check_memory(configs: list[Config]) -> None:
     """Raise ConfigError for a run that needs more memory than this machine has."""
     held = memory.here()
-    for config in configs if held else ():
+    if not held:
+        return
+    for config in configs:
         needed = memory.needed(config)
         name = max(needed, key=lambda name: needed[name])
         if needed[name] > held:
@@ -199,7 +207,7 @@ def check_memory(configs: list[Config]) -> None:
             raise ConfigError(name, getattr(getattr(config, section), field), expected)
 
 
-def _check(frozen: list[dict], here: bool, sender) -> None:
+def _check(frozen: list[dict], here: bool, sender: multiprocessing.connection.Connection) -> None:
     """In a process of its own, which knows no classes of a user's code: configurations come as plain values."""
     follow_parent()
     from bnrepro.data import batches as data
@@ -221,7 +229,7 @@ def _check(frozen: list[dict], here: bool, sender) -> None:
         sender.send(error)
 
 
-def _check_code(config: Config, loaded) -> None:
+def _check_code(config: Config, loaded: Dataset) -> None:
     """One step of the net and the optimizer on two images, since a user's code may raise whatever it likes."""
     from bnrepro.data.batches import normalize
     from bnrepro.models import build as models
@@ -241,7 +249,7 @@ def _check_code(config: Config, loaded) -> None:
         raise ConfigError("use", ", ".join(config.use), f"a first step with {shown} fails ({words})") from error
 
 
-def _check_device(name: str, device) -> None:
+def _check_device(name: str, device: torch.device) -> None:
     import torch
 
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
