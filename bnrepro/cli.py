@@ -68,8 +68,7 @@ def new(words: list[str]) -> int:
     names, _ = _split(words)
     if len(names) != 1:
         raise checks.ConfigError("new", " ".join(names), "give one name, e.g. bnrepro new my_figure")
-    for path in new.write(names[0]):
-        print(f"wrote {path}")
+    print(*(f"wrote {path}" for path in new.write(names[0])), sep="\n")
     print(f"next: bnrepro run {names[0]}, then bnrepro draw {names[0]}")
     return 0
 
@@ -216,8 +215,8 @@ def data(words: list[str]) -> int:
     for name in names or ["mnist5k"]:
         if name not in paths.choices("data"):
             raise checks.ConfigError("data", name, checks.one_of(name, paths.choices("data")))
-        given = {key: value for key, value in options.items() if key not in DEFAULTS}
-        fields = {key.removeprefix("data."): yaml.safe_load(value) for key, value in given.items()}
+        given = options.keys() - DEFAULTS.keys()
+        fields = {key.removeprefix("data."): yaml.safe_load(options[key]) for key in options if key in given}
         print(sources.describe(named.config(name, fields)))
     return 0
 
