@@ -130,7 +130,7 @@ def test_each_claim_stands_with_all_that_is_known_of_it(name, parsed):
     for row in records.read(paths.RESULTS / name / "claims.csv", "claims").itertuples():
         words = parsed.after(f"{name}-claim-{row.claim}")
         asked, because = claims.halves(row.rule)
-        number = f"{row.ours:.4g} [{row.low:.4g}, {row.high:.4g}]"
+        number = f"{row.ours:.4g} [{row.low:.4g}, {row.high:.4g}]" if row.n else "none"
         shown = asked.replace(" >= ", " ≥ ").replace(" <= ", " ≤ ")
         assert because, "a rule without a reason"
         for part in (row.statement, row.source, row.paper, number, shown, f"because: {because}", row.verdict):
