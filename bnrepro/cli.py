@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 import sys
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -15,26 +13,14 @@ from bnrepro.evidence import verbs as evidence
 
 DEFAULTS = {"scale": "quick", "out": "outputs"}
 
-EXAMPLES = {
-    "list": "bnrepro list",
-    "new": "bnrepro new my_figure",
-    "run": "bnrepro run sigmoid_gradients scale=laptop data.root=DIR model.width=50,100 dry_run=true",
-    "reproduce": "bnrepro reproduce scale=quick",
-    "power": "bnrepro power placement batch_renorm --json",
-    "decide": "bnrepro decide placement batch_renorm scale=laptop data.root=DIR budget=6h",
-    "draw": "bnrepro draw sigmoid_gradients scale=laptop",
-    "report": "bnrepro report scale=laptop",
-    "check": "bnrepro check",
-    "status": "bnrepro status lr_sweep",
-    "inspect": "bnrepro inspect norm=none_width=100_seed=100-16ff3ded --figure layers.png",
-    "data": "bnrepro data mnist data.root=DIR",
-    "publish": "bnrepro publish sigmoid_gradients scale=laptop",
-}
-
 
 def main(arguments: list[str] | None = None) -> None:
     os.environ.pop("MPLBACKEND", None)  # no verb opens a window, and a wrong name would stop matplotlib's import
-    parser = _parser()
+    running = (list_experiments, new, run, reproduce, evidence.power, evidence.decide, data)
+    verbs = (*running, draw, claims, report, check, status, inspect, publish)
+    from bnrepro.plan import parser as accepted
+
+    parser = accepted.build(verbs, bnrepro.__version__)
     options, rest = parser.parse_known_args(arguments)
     try:
         flags = {name: value for name, value in vars(options).items() if name not in ("verb", "words")}
@@ -73,12 +59,16 @@ def new(words: list[str]) -> int:
     return 0
 
 
-def run(words: list[str]) -> int:
+def run(words: list[str], cfg: str | None = None, info: str | None = None, hydra_help: bool = False) -> int:
     """plan the grid of an experiment and run what is missing; any field can be overridden or swept"""
     from bnrepro.draw import experiment
     from bnrepro.plan import hydra_app
 
     words = [f"experiment={word}" if word in paths.experiments() else word for word in words]
+    asked = {"--cfg": cfg, "--info": info, "--hydra-help": "" if hydra_help else None}
+    for flag, value in asked.items():
+        if value is not None:
+            return hydra_app.ask([flag, *([value] if value else [])], words)
     if any(word.partition("=")[0] in ("until", "budget") for word in words):
         return evidence.decide(words)
     names = [word.partition("=")[2] for word in words if word.startswith("experiment=")]
@@ -96,61 +86,43 @@ def reproduce(words: list[str]) -> int:
     return max([report([*names, f"scale={options['scale']}", f"out={options['out']}"]), *codes])
 
 
-def draw(words: list[str]) -> int:
+def draw(words: list[str], format: str | None = None, style: str | None = None) -> int:
     """draw figures and judge claims from saved tables; --committed redraws results/"""
-    from bnrepro.report import gallery
+    from bnrepro.draw import export
+    from bnrepro.report import drawing, gallery
     from bnrepro.report import publish as publishing
 
     words, committed = _committed(words)
     places = _places(words, committed)
     if committed:
         publishing.check_writable(places)
-    drawn = _each(places, _draw_committed if committed else _draw)
+    drawn = drawing.each(places, drawing.from_tables if committed else drawing.from_runs)
+    if format:
+        for name, home in drawn.items():
+            print(f"figure: {export.save(name, home, format, style)}")
     if committed:
         gallery.write()
     return 0 if len(drawn) == len(places) else 2
 
 
-def _each(places: dict[str, Path], make: Callable[[str, Path], Path]) -> dict[str, Path]:
-    """{name: what `make` gives} of those experiments that it works for; of any other it is printed why."""
-    made = {}
-    for name, home in places.items():
-        try:
-            made[name] = make(name, home)
-        except records.RecordError as error:
-            print(error, file=sys.stderr)
-    return made
+def claims(words: list[str], form: str) -> int:
+    """the published claims as a table for a paper; with scale=SCALE those of your own runs"""
+    from bnrepro.report import cite
 
-
-def _draw(name: str, home: Path) -> Path:
-    """Draw from the runs, or from tables that somebody copied there, and print the claims."""
-    from bnrepro.draw import collect
-
-    if (home / "plan.json").exists():
-        collect.tables(home)
-    return _draw_committed(name, home)
-
-
-def _draw_committed(name: str, home: Path) -> Path:
-    from bnrepro.draw import figures
-
-    if not (home / "runs.csv").exists():
-        raise records.RecordError(f"{home}: no runs of {name}; start them: bnrepro run experiment={name}")
-    print(figures.show(name, figures.draw(name, home)))
-    print("".join(f"  {note}\n" for note in figures.notes(name, home)), end="")
-    print(f"  figure: {home / 'figure.png'}\n")
-    return home
+    own = any("=" in word for word in words)
+    print(cite.text(_places(words, committed=not own), form))
+    return 0
 
 
 def report(words: list[str]) -> int:
     """draw what has runs and put figures and claims on one page; --committed does so from results/"""
-    from bnrepro.report import page
+    from bnrepro.report import drawing, page
 
     plain, committed = _committed(words)
     places, options = _places(plain, committed), _split(plain)[1]
     target = Path(options["out"]) / ("committed" if committed else options["scale"]) / "report.html"
     redraw = partial(page.redrawn, target=target.parent)
-    drawn = _each(places, redraw if committed else _draw)
+    drawn = drawing.each(places, redraw if committed else drawing.from_runs)
     if drawn:
         page.write(drawn, target, committed)
         print(f"page: {target}")
@@ -264,34 +236,3 @@ def _split(words: list[str], overrides: bool = False) -> tuple[list[str], dict[s
         if name.startswith("-"):
             raise checks.ConfigError("option", name, "no such option")
     return names, options
-
-
-def _epilog(verb: str) -> str:
-    from bnrepro.plan import hydra_app
-
-    lines = hydra_app.help_lines() if verb in ("run", "reproduce") else []
-    return "\n  ".join(lines) + "\n\n" * bool(lines) + f"example: {EXAMPLES[verb]}"
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="bnrepro", description="Reproduce the figures of the Batch Normalization literature."
-    )
-    parser.add_argument("--version", action="version", version=f"bnrepro {bnrepro.__version__}")
-    verbs = parser.add_subparsers(metavar="VERB", required=True)
-    running = (list_experiments, new, run, reproduce, evidence.power, evidence.decide, data)
-    for function in (*running, draw, report, check, status, inspect, publish):
-        name = function.__name__.split("_")[0]
-        verb = verbs.add_parser(
-            name, help=function.__doc__, description=function.__doc__, epilog=_epilog(name),
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-        )  # fmt: skip
-        verb.add_argument("words", nargs="*", metavar="NAME or key=value")
-        verb.set_defaults(verb=function)
-    verbs.choices["power"].add_argument("--json", action="store_true", dest="as_json", help="one entry a claim")
-    flags = verbs.choices["inspect"]
-    flags.add_argument("--statistic", metavar="NAME", help="what to show, as in layers.csv; default: the gradient")
-    flags.add_argument("--figure", metavar="FILE", help="write a picture too: .png, .svg or .pdf")
-    flags.add_argument("--tensorboard", metavar="DIR", help="write every row as a scalar of TensorBoard too")
-    flags.add_argument("--out", metavar="DIR", default="outputs", help="where runs are looked for by name")
-    return parser

@@ -18,7 +18,7 @@ from PIL import Image
 from bnrepro import cli
 from bnrepro.core import paths, records, run_dir
 from bnrepro.core.schema import MLP, Config, Train
-from bnrepro.plan import sweep
+from bnrepro.plan import parser, sweep
 
 RUN = ("run", "experiment=sigmoid_gradients", "data=synthetic", "seed=0", "model.norm=batch", "model.width=5")
 
@@ -180,7 +180,7 @@ def test_settings_that_do_not_go_together(refused, words, said):
 
 @pytest.mark.parametrize(
     "words",
-    [["optim.lr"], ["-x"], ["--cfg", "job"], ["--dry-run"], ["optim.lr=("], ['optim.lr="a'], ["model.width=${foo}"],
+    [["optim.lr"], ["-x"], ["--package", "x"], ["--dry-run"], ["optim.lr=("], ['optim.lr="a'], ["model.width=${foo}"],
      ["~optim=rmsprop"], ["~optim.lr"], ["hydra/launcher=nope"], ["hydra.foo=1"], ["optim={lr:1}"]],
 )  # fmt: skip
 def test_what_hydra_cannot_read_is_one_line_too(refused, words):
@@ -455,7 +455,21 @@ def test_a_script_that_cannot_draw_is_named_before_the_first_step(refused, elsew
 # Help, and what is imported
 
 
-@pytest.mark.parametrize("verb", cli.EXAMPLES)
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("sigmoid_gradients", "--cfg", "job", "model.depth=3"), "depth: 3"),
+        (("--cfg", "job", "lr_sweep"), "title: Accuracy against learning rate"),
+        (("--info", "searchpath", "lr_sweep"), "Config search path"),
+        (("--hydra-help",), "Hydra (1."),
+    ],
+)
+def test_hydras_own_questions_are_answered_and_start_nothing(bnrepro, elsewhere, words, said):
+    code, out, _ = bnrepro("run", *words)
+    assert code == 0 and said in out and not list(elsewhere.iterdir())
+
+
+@pytest.mark.parametrize("verb", parser.EXAMPLES)
 def test_every_verb_has_help_with_an_example(bnrepro, verb):
     code, out, err = bnrepro(verb, "--help")
     assert (code, err) == (0, "")
@@ -464,7 +478,7 @@ def test_every_verb_has_help_with_an_example(bnrepro, verb):
 
 
 def test_the_examples_are_commands_that_exist(bnrepro):
-    code, out, err = bnrepro(*cli.EXAMPLES["run"].split()[1:])
+    code, out, err = bnrepro(*parser.EXAMPLES["run"].split()[1:])
     assert (code, err) == (0, "") and "nothing started" in out
 
 

@@ -14,6 +14,7 @@ from torch import nn
 import bnrepro
 from bnrepro import cli
 from bnrepro.core import paths
+from bnrepro.plan import parser
 
 DOCUMENTS = [paths.ROOT / "README.md", *sorted(paths.ROOT.glob("docs/*.md"))]
 FENCED = re.compile(r"^```(?:\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
@@ -40,7 +41,7 @@ OWN_NORM = "use=[examples/own_norm.py]"  # tests/test_own_norm.py trains and dra
 
 def commands() -> list[str]:
     """As they are typed, without comments; a line that ends in a backslash goes on."""
-    found = dict.fromkeys(cli.EXAMPLES.values())
+    found = dict.fromkeys(parser.EXAMPLES.values())
     for document in DOCUMENTS:
         text = document.read_text()
         lines = [line for block in FENCED.findall(text) for line in block.replace("\\\n", " ").splitlines()]

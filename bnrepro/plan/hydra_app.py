@@ -45,6 +45,14 @@ def run(overrides: list[str]) -> int:
     return _hydra(["--multirun", *(_quoted(_forced(argument)) for argument in arguments)])
 
 
+def ask(question: list[str], overrides: list[str]) -> int:
+    """One of Hydra's own questions, as ["--cfg", "job"], of a single run with these settings; starts nothing."""
+    arguments = _with_code(overrides)
+    for argument in arguments:
+        check_override(argument)
+    return _hydra([*question, *map(_forced, arguments)])
+
+
 def _with_code(arguments: list[str]) -> list[str]:
     """Import what `use` names, on the command line or else in the experiment's file, so that its names are known."""
     import yaml

@@ -47,42 +47,42 @@ def summary() -> str:
     judged = _judged()
     counts = dict.fromkeys(claims.VERDICTS, 0)
     rows = []
-    for name, table in judged.items():
-        for verdict, count in table["verdict"].value_counts().items():
+    for name, held in judged.items():
+        for verdict, count in held["verdict"].value_counts().items():
             counts[str(verdict)] += count
         headline = experiment.about(name, paths.packaged()).get("headline")
-        for row in table[table["claim"] == headline].itertuples():
+        for row in held[held["claim"] == headline].itertuples():
             link = f"[{row.statement}](results/README.md#{_anchor(_title(name))})"
             rows.append((link, row.paper, claims.number(row), row.n, f"**{row.verdict}**"))
-    total = _table(["", "claims", *claims.VERDICTS], [["all", sum(counts.values()), *counts.values()]])
+    total = table(["", "claims", *claims.VERDICTS], [["all", sum(counts.values()), *counts.values()]])
     said = "\n".join(f"- {line}" for line in errors.lines(pd.concat(judged.values()))) + "\n" if judged else ""
-    return "\n".join([BEGIN + "\n", total, said, _table(COLUMNS, rows), END])
+    return "\n".join([BEGIN + "\n", total, said, table(COLUMNS, rows), END])
 
 
 def whole() -> str:
     """A table of the verdicts, then picture and claims of each experiment in results/."""
     judged = _judged()
     rows = []
-    for name, table in judged.items():
-        counts = table["verdict"].value_counts()
+    for name, held in judged.items():
+        counts = held["verdict"].value_counts()
         link = f"[{_title(name)}](#{_anchor(_title(name))})"
         rows.append([link, _scale(name), *(counts.get(verdict, 0) for verdict in claims.VERDICTS)])
     parts = [
         "# Published results\n",
         "Written by `bnrepro publish` from the tables beside it. [How to read a verdict](../README.md#read-a-verdict);",
         "`bnrepro report --committed` puts the same on one page, with every setting and what differs from a paper.\n",
-        _table(["experiment", "scale", *claims.VERDICTS], rows),
+        table(["experiment", "scale", *claims.VERDICTS], rows),
     ]
-    for name, table in judged.items():
+    for name, held in judged.items():
         about = experiment.about(name, paths.packaged())
         parts.append(f"## {about['title']}\n\n{about['shows']} Source: {about['source']}. Scale: {_scale(name)}.\n")
-        parts.append(f"![{about['title']}]({name}/figure.png)\n\n{_claims(table)}")
+        parts.append(f"![{about['title']}]({name}/figure.png)\n\n{_claims(held)}")
     return "\n".join(parts)
 
 
 def _claims(judged: pd.DataFrame) -> str:
     rows = [(row.statement, row.paper, claims.number(row), row.n, f"**{row.verdict}**") for row in judged.itertuples()]
-    return _table(COLUMNS, rows)
+    return table(COLUMNS, rows)
 
 
 def _page() -> str:
@@ -108,7 +108,7 @@ def _scale(name: str) -> str:
     return records.read(paths.RESULTS / name / "runs.csv", "runs")["scale"].iloc[0]
 
 
-def _table(columns: list[str], rows: list) -> str:
+def table(columns: list[str], rows: list) -> str:
     """In Markdown."""
     lines = [columns, ["---"] * len(columns), *rows]
     return "\n".join("| " + " | ".join(str(cell).replace("|", "\\|") for cell in line) + " |" for line in lines) + "\n"
