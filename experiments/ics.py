@@ -62,7 +62,8 @@ def draw(data: pd.DataFrame, fig: Figure) -> None:
             axis.set(title=f"{net}, rate {rate:g}: {words}", xlabel="step")
             axis.set_yscale("log" if name == "ics_distance" else "linear")
             axis.title.set_fontsize(7.5)
-    axes[0, 0].axhline(1, color=style.BLACK, linestyle=":", linewidth=1, label="paper: near 1, both")
+        row[0].set_ylabel("||G - G'||")
+    axes[0, 0].axhline(1, color=style.GREY, linestyle=":", linewidth=1, label="paper: near 1, both")
     _by_rate(axes[0, 2], plots.panel(data, "cosine by rate"), "mean cosine: 1 is no shift")
     _by_rate(axes[1, 2], plots.panel(data, "ratio by rate"), "shift, BN over no norm")
     axes[0, 2].set_ylim(top=1.1)
@@ -74,24 +75,20 @@ def draw(data: pd.DataFrame, fig: Figure) -> None:
                                                    "after step 50 and 95 % interval", ncols=5)  # fmt: skip
 
 
-LOOKS = {"||G - G'||": {"color": style.BLACK, "marker": "o"}, RELATIVE: {"color": style.GREEN, "marker": "^"}}
-
-
 def _by_rate(axis, rows: pd.DataFrame, title: str) -> None:
-    """Arms, or ratios, side by side at each rate; what the paper states as crosses in the arm's colour."""
+    """Arms, or ratios, side by side at each rate; what the paper states as crosses beside its arm."""
     for series, line in plots.each(rows):
         arm = series.split(", ")[-1]
         beside = 0.12 if arm in ("batch", RELATIVE) else -0.12
-        if series.startswith("source"):
-            look = {"marker": "x", "color": style.arm(arm)["color"], "markersize": 6}
-            label, beside = f"paper, {style.label(arm)}", 2.3 * beside
-        else:
-            look, label = LOOKS.get(series, {}), "_" if series in ARMS else series
-        plots.bar(axis, series, line.assign(x=line["x"] + beside), **{"linestyle": "none"} | look, label=label)
+        source = series.startswith("source")
+        beside *= 2.3 if source else 1
+        label = "_" if series in ARMS else style.label(series)
+        plots.bar(axis, series, line.assign(x=line["x"] + beside), linestyle="none", label=label)
     names = [f"{'VGG' if net == 'VGG11' else 'linear'}\n{rate:g}" for net, rates in RATES.items() for rate in rates]
     axis.set_title(title, fontsize=7.5)
     axis.set_xticks(range(len(names)), labels=names)
     axis.set_xlim(-0.5, len(names) - 0.5)
+    axis.set_xlabel("net and rate")
 
 
 def claims(tables: Tables) -> list[Claim]:

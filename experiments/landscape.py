@@ -23,6 +23,7 @@ from bnrepro.draw.claims import Claim
 SOURCE, BETA = "Santurkar et al. 2018, Fig. 4 and 11", "Santurkar et al. 2018, Fig. 4c"
 LINEAR = "Santurkar et al. 2018, Fig. 9 and 10"
 ARMS = ("none", "batch")
+PAPER = {"none": 255, "batch": 38}  # its largest changes of VGG's gradient
 BURN_IN = 50
 KINDS = {"loss": "loss", "change": "gradient change", "beta by eta": "beta by step size"}
 CLIPPED = {("linear net", "loss"): 1e8, ("linear net", "change"): 1e10}  # upper ends of axes that single steps exceed
@@ -61,8 +62,12 @@ def draw(data: pd.DataFrame, fig: Figure) -> None:
         row[0].set_ylabel("median and range over eta")
         plots.legend(row[2], fontsize=6)
     top = fig.axes[1]
-    top.axhline(255, color=style.arm("none")["color"], linestyle=":", linewidth=1, label="paper, largest: no norm 255")
-    top.axhline(38, color=style.arm("batch")["color"], linestyle=":", linewidth=1, label="paper, largest: BN 38")
+    for norm, largest in PAPER.items():
+        look = {"color": style.arm(norm)["color"], "linestyle": ":", "linewidth": 1}
+        top.axhline(largest, **look, label=f"{style.label(norm)} (paper, largest: {largest})")
+    top.axhline(
+        255, color=style.arm("none")["color"], linestyle=":", linewidth=1, label="no norm (paper, largest: 255)"
+    )
     plots.legend(top, fontsize=5.5, loc="lower right")
     plots.note(fig, "bands: range over the step sizes eta, median of the seeds, from step 50; beta: median over steps, "
                     "median and range over the seeds")  # fmt: skip

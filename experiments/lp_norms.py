@@ -68,6 +68,8 @@ def draw(data: pd.DataFrame, fig: Figure) -> None:
         else:
             _by_norm(axis, rows)
         axis.set_title(title, fontsize=7.5)
+    fig.axes[0].set_ylabel("loss")
+    fig.axes[3].set_ylabel("loss")
     for axis in (fig.axes[1], fig.axes[5]):
         axis.axhline(1, color=style.BLACK, linewidth=0.8)
     shown = next((axis for axis in (fig.axes[0], fig.axes[3]) if axis.lines), fig.axes[0])
@@ -81,7 +83,7 @@ def _by_norm(axis, rows: pd.DataFrame) -> None:
     for series, line in plots.each(rows):
         plots.bar(axis, series, line, **({"markersize": 6} if series == "source" else {}))
     if (rows["series"] == "source").any():
-        axis.plot([], [], **style.arm("source"), label="paper (read off a plot)")
+        axis.plot([], [], **style.arm("source"), label="source (read off a plot)")
         plots.legend(axis, fontsize=6, loc="upper right")
         axis.margins(y=0.15)
     axis.set_xticks(range(len(names)), labels=[style.label(norm).removesuffix(" norm") for norm in names])
@@ -89,6 +91,7 @@ def _by_norm(axis, rows: pd.DataFrame) -> None:
     if len(rows) and rows[["y", "high"]].max(None) < 20 * rows[["y", "low"]].min(None):
         style.label_within_decade(axis.yaxis)
     axis.set_xlim(-0.5, len(names) - 0.5)
+    axis.set_xlabel("norm")
 
 
 def claims(tables: Tables) -> list[Claim]:

@@ -121,6 +121,7 @@ def drawn(smoke):
     @cache
     def draw(name: str) -> tuple[plt.Figure, pd.DataFrame]:
         data = records.read(smoke(name) / "figure.csv", "figure")
+        data = data[data["panel"] != edges.PANEL]  # rows that the title tells
         with plt.rc_context({**style.RC, "figure.max_open_warning": 0}):
             figure = plt.figure()
             experiment.load(name).draw(data, figure)

@@ -53,12 +53,23 @@ data: {batch_size: 10, shape: [1, 6, 6]}
 """
 
 
+SCRIPT = """
+from bnrepro.draw import stats
+from bnrepro.draw.claims import Claim
+
+def data(tables): ...
+def draw(data, fig): ...
+def claims(tables):
+    return [Claim.sign(claim="a", source="s", statement="a", paper="above 0", ours=stats.mean([]), above=0, needed=3)]
+"""
+
+
 @pytest.fixture
 def toy(tmp_path, monkeypatch):
     """The file of an experiment named toy in a user's folder, which Hydra and everything else finds from there."""
     (tmp_path / "conf" / "experiment").mkdir(parents=True)
     (tmp_path / "experiments").mkdir()
-    (tmp_path / "experiments" / "toy.py").touch()
+    (tmp_path / "experiments" / "toy.py").write_text(SCRIPT)
     monkeypatch.chdir(tmp_path)
     file = tmp_path / "conf" / "experiment" / "toy.yaml"
     file.write_text(TOY)

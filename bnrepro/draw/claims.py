@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from bnrepro.draw.stats import Estimate
+if TYPE_CHECKING:
+    from bnrepro.draw.stats import Estimate  # needs numpy, which `bnrepro list` does without
 
 KINDS = ("identity", "size", "sign")
 SIGN = "the sign is the claim"
