@@ -65,9 +65,6 @@ def draw(data: pd.DataFrame, fig: Figure) -> None:
     for norm, largest in PAPER.items():
         look = {"color": style.arm(norm)["color"], "linestyle": ":", "linewidth": 1}
         top.axhline(largest, **look, label=f"{style.label(norm)} (paper, largest: {largest})")
-    top.axhline(
-        255, color=style.arm("none")["color"], linestyle=":", linewidth=1, label="no norm (paper, largest: 255)"
-    )
     plots.legend(top, fontsize=5.5, loc="lower right")
     plots.note(fig, "bands: range over the step sizes eta, median of the seeds, from step 50; beta: median over steps, "
                     "median and range over the seeds")  # fmt: skip
