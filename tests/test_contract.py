@@ -43,10 +43,10 @@ MEASURED |= {"norm_kurtosis", "input_mean", "input_var", "variance_ratio", "vari
 REDRAW = """
 import sys
 sys.modules.update(dict.fromkeys(("torch", "torchvision", "hydra")))
-from bnrepro import report
+from bnrepro.draw import figures
 for name, directory in zip(sys.argv[1::2], sys.argv[2::2]):
     from pathlib import Path
-    report.draw(name, Path(directory))
+    figures.draw(name, Path(directory))
 """
 
 
