@@ -30,7 +30,8 @@ class Command:
     exit_code = 0
 
     def __call__(self, config: Any) -> None:
-        from bnrepro.train import execute, trainer  # noqa: F401 (torch now, so that a warning soon meets a run that can save)
+        # The trainer, and torch with it, is imported now, so that an early warning meets a run that can save.
+        from bnrepro.train import execute, trainer  # noqa: F401
 
         with _save_before_requeue():
             execute.execute(Path(config.run_dir), allow_code=True)  # the command that made the run has checked it
